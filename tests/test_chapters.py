@@ -1,0 +1,141 @@
+"""Chapters, module files, records and README.md are in step, clean and light. (./test executes the chapters.)"""
+import ast
+import base64
+import importlib
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tools"))
+chapters = importlib.import_module("chapters")
+
+NOTEBOOKS = chapters.chapters()
+EXPERIMENTS = sorted((ROOT / "nbs" / "experiments").glob("*.ipynb"))
+
+
+def cell(source, *outputs, tags=()):
+    """A code cell with outputs, for the tests of the comparison itself."""
+    return nbformat.v4.new_code_cell(source, outputs=list(outputs), metadata={"tags": list(tags)} if tags else {})
+
+
+def stream(text, name="stdout"):
+    """Printed text as an output."""
+    return nbformat.v4.new_output("stream", text=text, name=name)
+
+
+def notebook(*cells):
+    """A notebook of `cells`."""
+    return nbformat.v4.new_notebook(cells=list(cells))
+
+
+def disagreements(stored, fresh, **kw):
+    """What the comparison says about one cell printing `fresh` where `stored` is stored."""
+    return chapters.compare(notebook(cell("x", *stored, **kw)), notebook(cell("x", *fresh, **kw)))
+
+
+@pytest.mark.parametrize("stored, fresh, agree", [
+    ("F1 66.81 of 12 notes", "F1  66.80 of 12 notes", True),
+    ("F1 66.81", "F1 67.40", True),  # within 1 %
+    ("F1 66.81", "F1 68.10", False),
+    ("12 notes", "13 notes", False),
+    ("4,801,617", "4,801,618", False),
+    ("1.0e-08", "1.1e-08", True),
+    ("1.0e-08", "1.0e-06", False),
+    ("late by 3 ms", "early by 3 ms", False),
+    ("-0.00", "0.00", True),
+    ("<A at 0x7f00>", "<A at 0x7f11>", True),
+])
+def test_comparison_of_printed_text(stored, fresh, agree):
+    assert (not disagreements([stream(stored)], [stream(fresh)])) == agree
+
+
+def test_comparison_wants_outputs_on_both_sides():
+    picture = nbformat.v4.new_output("display_data", data={"image/png": "AAAA", "text/plain": "<Figure size 8x2>"})
+    other = nbformat.v4.new_output("display_data", data={"image/png": "BBBB", "text/plain": "<Figure size 9x2>"})
+    assert disagreements([], [stream("1")]) and disagreements([stream("1")], []) and disagreements([], [picture])
+    assert not disagreements([picture], [other])
+    assert not disagreements([stream("12 s")], [stream("99 s, and more")], tags=["varies"])
+    assert disagreements([], [stream("99 s")], tags=["varies"])
+    assert not disagreements([], [stream("a warning", name="stderr")])
+
+
+def test_there_are_chapters():
+    assert NOTEBOOKS
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS + EXPERIMENTS, ids=lambda p: p.stem)
+def test_notebook_is_clean(path):
+    text = path.read_text(encoding="utf-8")
+    nb = nbformat.reads(text, as_version=4)
+    nbformat.validate(nb)
+    before = json.loads(nbformat.writes(nb))
+    after = json.loads(nbformat.writes(chapters.tidy(nb)))
+    assert before == after, f"./test --write {path.stem[:2]} stores it clean"
+    ids = [c["id"] for c in after["cells"]]
+    assert len(set(ids)) == len(ids)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_notebook_is_light(path):
+    assert path.stat().st_size <= 1e6, "a notebook weighs at most 1 MB"
+    nb = nbformat.read(path, as_version=4)
+    outputs = [o for c in nb.cells if c.cell_type == "code" for o in c.outputs if "data" in o]
+    figures = [len(base64.b64decode(o.data["image/png"])) for o in outputs if "image/png" in o.data]
+    assert max(figures, default=0) <= 100e3, "a figure weighs at most 100 kB"
+    assert sum("<audio" in o.data.get("text/html", "") for o in outputs) <= 3, "at most three players"
+    assert not [c.source for c in nb.cells if c.cell_type == "code" and any(o.output_type == "stream" and "\r" in o.text for o in c.outputs)]
+
+
+@pytest.mark.parametrize("path", [p for p in NOTEBOOKS if p.parent.name == "nbs"], ids=lambda p: p.stem)
+def test_chapter_opens_as_a_chapter(path):
+    first = nbformat.read(path, as_version=4).cells[0]
+    lines = [line for line in first.source.splitlines() if line.strip()]
+    assert first.cell_type == "markdown" and lines[0].startswith("# ") and lines[1].startswith("> ")
+
+
+def test_export_is_in_step(tmp_path):
+    """A fresh export of all chapters equals amt_nb/, the index of names included."""
+    shutil.copytree(ROOT / "nbs", tmp_path / "nbs", ignore=shutil.ignore_patterns(".ipynb_checkpoints", "*.ogg", "results"))
+    for name in ("pyproject.toml", "README.md"):
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / "amt_nb").mkdir()
+    shutil.copy(ROOT / "amt_nb" / "__init__.py", tmp_path / "amt_nb")
+    script = "from nbdev.export import nb_export; from nbdev.doclinks import _build_modidx; from pathlib import Path\n" \
+             "for nb in sorted(Path('nbs').glob('[0-9]*.ipynb')): nb_export(str(nb.resolve()), lib_path=str(Path('amt_nb').resolve()))\n" \
+             "_build_modidx()"
+    subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True, capture_output=True)
+    made = {p.name: p.read_text() for p in (tmp_path / "amt_nb").glob("*.py")}
+    kept = {p.name: p.read_text() for p in (ROOT / "amt_nb").glob("*.py")}
+    assert set(made) == set(kept)
+    assert not [name for name in made if made[name] != kept[name]], "./test --write NN exports a chapter"
+
+
+def test_readme_is_in_step():
+    readme = importlib.import_module("readme")
+    assert readme.render(ROOT / "index.ipynb") == (ROOT / "README.md").read_text(encoding="utf-8"), "python tools/readme.py remakes it"
+
+
+def test_experiments_parse_and_take_parameters():
+    from IPython.core.inputtransformer2 import TransformerManager
+    for path in EXPERIMENTS:
+        cells = [c for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
+        for c in cells:
+            ast.parse(TransformerManager().transform_cell(c.source))
+        chosen = [c for c in cells if "parameters" in c.metadata.get("tags", [])]
+        assert len(chosen) == 1, f"{path.name}: one cell is tagged `parameters`"
+        for node in ast.parse(chosen[0].source).body:
+            assert isinstance(node, (ast.Assign, ast.AnnAssign)), f"{path.name}: that cell holds plain assignments"
+            ast.literal_eval(node.value)
+
+
+def test_records_are_readable():
+    wanted = {"date", "commit", "command", "seconds", "metrics"}
+    for path in (ROOT / "nbs" / "results").glob("*.json"):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        assert wanted <= set(record), f"{path.name} lacks {sorted(wanted - set(record))}"
