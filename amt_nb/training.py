@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['TrainConfig', 'learning_rate', 'Turn', 'EMA', 'make_fabric', 'average_gradients', 'Meter', 'prefetch', 'atomic_write',
            'rng_state', 'set_rng_state', 'save_checkpoint', 'load_checkpoint', 'differences', 'FolderLock',
-           'catch_stop', 'History', 'fit', 'save_weights', 'load_weights', 'part_of', 'config_from', 'checksum',
-           'write_record', 'read_records', 'records_fit', 'show_records']
+           'catch_stop', 'History', 'fit', 'save_weights', 'load_weights', 'part_of', 'checksum', 'write_record',
+           'read_records', 'records_fit', 'show_records']
 
-# %% ../nbs/14_training.ipynb #053ef3ef
+# %% ../nbs/14_training.ipynb #70535431
 import copy, json, math, os, random, signal, threading, time, warnings
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from .settings import UserError
+from .settings import UserError, make
 
 # %% ../nbs/14_training.ipynb #7290f481
 @dataclass(frozen=True)
@@ -173,7 +173,7 @@ def average_gradients(parameters, fabric) -> None:
     flat = fabric.all_reduce(torch.cat([g.reshape(-1) for g in gradients]), reduce_op='mean')
     for g, mean in zip(gradients, flat.split([g.numel() for g in gradients])): g.copy_(mean.view_as(g))
 
-# %% ../nbs/14_training.ipynb #d0615113
+# %% ../nbs/14_training.ipynb #ccc102ca
 class Meter:
     """Means of named numbers, added up on the device: `add` never waits for it, `read` does.
 
@@ -193,15 +193,15 @@ class Meter:
     def read(self, fabric=None) -> tuple[dict[str, float], tuple[int, str] | None]:
         """(means by name since the last `clear`, (step, name) of the first number that was not finite or None)."""
         sums, bad = {}, []
-        for names, (total, first, count) in self.groups.items():
+        for group, (names, (total, first, count)) in enumerate(self.groups.items()):
             means = total / count
             if fabric is not None and fabric.world_size > 1:
                 means, first = fabric.all_reduce(means, reduce_op='mean'), fabric.all_reduce(first, reduce_op='max')
             for n, m, f in zip(names, means.tolist(), first.tolist()):
                 s, c = sums.get(n, (0., 0)); sums[n] = (s + m * count, c + count)
-                if f >= 0: bad.append((f, n.endswith(('total', 'grad_norm')), n))
+                if f >= 0: bad.append((f, group, n.endswith(('total', 'grad_norm')), n))      # a part before the sum that it spoils
         worst = min(bad, default=None)
-        return {n: s / c for n, (s, c) in sums.items()}, worst and (worst[0], worst[2])
+        return {n: s / c for n, (s, c) in sums.items()}, worst and (worst[0], worst[-1])
 
     def clear(self) -> None:
         """Start a new mean."""
@@ -292,14 +292,15 @@ def _plain(x):
     if x is None or isinstance(x, (torch.Tensor, bool, int, float, complex, str, bytes)): return x
     raise UserError(f'a checkpoint holds tensors, numbers and text, not {type(x).__name__}: change that state_dict')
 
-# %% ../nbs/14_training.ipynb #582abf4b
+# %% ../nbs/14_training.ipynb #57c125a8
 def _read_checkpoint(path) -> dict:
     """The state in one checkpoint file; UserError when it is not whole."""
     data = Path(path).read_bytes(); cut = len(data) - 32 - len(_MAGIC)
     if cut < 0 or data[cut:-32] != _MAGIC or blake2b(data[:cut], digest_size=32).digest() != data[-32:]:
         raise UserError(f'{path} is damaged')
     from io import BytesIO
-    return torch.load(BytesIO(data[:cut]), map_location='cpu', weights_only=True)
+    try: return torch.load(BytesIO(data[:cut]), map_location='cpu', weights_only=True)
+    except Exception as e: raise UserError(f'{path} is not a checkpoint of this book ({type(e).__name__})') from None
 
 def load_checkpoint(folder) -> dict | None:
     """The newest whole checkpoint of `folder`, or None where there is none yet.
@@ -644,19 +645,12 @@ def load_weights(path) -> tuple[dict, dict, dict]:
     state = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
     return state, json.loads(meta.get('config', 'null')), json.loads(meta.get('card', '{}'))
 
-# %% ../nbs/14_training.ipynb #3968dd4b
+# %% ../nbs/14_training.ipynb #4acd2bcc
 def part_of(state: dict, name: str) -> dict:
     """The state dict of model `name` out of one that holds several; UserError names those there are."""
     part = {k[len(name) + 1:]: v for k, v in state.items() if k.startswith(name + '.')}
     if not part: raise UserError(f'no model {name!r} in these weights; they hold {sorted({k.split(".")[0] for k in state})}')
     return part
-
-def config_from(cls, values: dict):
-    """The frozen dataclass `cls` with `values` as `load_weights` gave them (JSON lists become tuples again)."""
-    if wrong := set(values) - {f.name for f in fields(cls)}:
-        raise UserError(f'{cls.__name__} has no {sorted(wrong)}: these weights come from another version')
-    freeze = lambda v: tuple(map(freeze, v)) if isinstance(v, list) else v
-    return cls(**{k: freeze(v) for k, v in values.items()})
 
 # %% ../nbs/14_training.ipynb #6f1d5e11
 def checksum(*things) -> str:
