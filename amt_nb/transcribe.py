@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['KEEP_FRAMES', 'NOTE_COLOUR', 'SOUND_FORMATS', 'Listener', 'windows', 'two_passes', 'Heard', 'key_velocities',
-           'run_net', 'hear', 'fitting', 'notes_of', 'transcribe', 'transcribe_file', 'weights_file', 'latent_listener',
-           'harmonic_listener', 'load_listener', 'figure', 'draw_row', 'cqt_of', 'write_picture', 'stereo',
-           'loudness_ratio', 'write_stereo']
+           'run_net', 'struck_velocities', 'hear', 'fitting', 'notes_of', 'transcribe', 'transcribe_file',
+           'weights_file', 'latent_listener', 'harmonic_listener', 'load_listener', 'figure', 'draw_row', 'cqt_of',
+           'write_picture', 'stereo', 'loudness_ratio', 'write_stereo']
 
 # %% ../nbs/15_transcribe.ipynb #06765be2
 import os
@@ -19,12 +19,12 @@ from .settings import CHUNK_FRAMES, FPS, LATENT_STRIDE, N_BINS, N_KEYS, UserErro
 from .notes import DecodeConfig, decode
 from .cqt import AudioBlocks, CQTConfig, LevelMeter, audio_blocks, normalise, prepare_wave, stream
 
-# %% ../nbs/15_transcribe.ipynb #feda0594
+# %% ../nbs/15_transcribe.ipynb #087b9e9a
 @dataclass(frozen=True, eq=False)
 class Listener:
     """A net with the CQT it was trained on, the thresholds its probabilities want, and the card that describes it.
 
-    net: tensor (B, 1, T, 352) in [-1, 1] -> {'frame': logits (B, T, 88), 'onset': the same, or absent}.
+    net: tensor (B, 1, T, 352) in [-1, 1] -> {'frame': logits (B, T, 88)} and, if it has them, 'onset' and 'velocity'.
     window, margin: frames it hears at a time, and how many of them at each end are context only; multiples of 8.
     """
     net: Callable
@@ -102,16 +102,21 @@ def key_velocities(cqt: np.ndarray) -> np.ndarray:
     loud = np.max([ahead[i:len(loud) + i] for i in range(4)], axis=0)
     return np.clip(np.round(45 + 50 * loud), 1, 127).astype(np.uint8)
 
-# %% ../nbs/15_transcribe.ipynb #54df9e24
-def run_net(listener: Listener, values: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-    """Probabilities (T, 88) float32 of the frame and the onset output (or None) for one window of a CQT (T, 352)."""
+# %% ../nbs/15_transcribe.ipynb #775c4fd6
+def run_net(listener: Listener, values: np.ndarray) -> dict[str, np.ndarray]:
+    """What the net says of one window of a CQT (T, 352): its outputs as probabilities (T, 88) float32, by name."""
     import torch
     with torch.inference_mode():
-        out = listener.net(torch.from_numpy(np.ascontiguousarray(values, np.float32))[None, None])
-        rolls = [torch.sigmoid(out[k][0].float()).numpy() if k in out else None for k in ('frame', 'onset')]
-    return rolls[0], rolls[1]
+        said = listener.net(torch.from_numpy(np.ascontiguousarray(values, np.float32))[None, None])
+        return {name: torch.sigmoid(logits[0].float()).numpy() for name, logits in said.items()}
 
-# %% ../nbs/15_transcribe.ipynb #ebad0d6d
+# %% ../nbs/15_transcribe.ipynb #566bb769
+def struck_velocities(said: dict, values: np.ndarray) -> np.ndarray:
+    """MIDI velocities (T, 88) uint8: what the net `said`, a fraction of 127, or `key_velocities` of its CQT `values`."""
+    if 'velocity' not in said: return key_velocities(values)
+    return np.clip(np.round(127 * said['velocity']), 1, 127).astype(np.uint8)
+
+# %% ../nbs/15_transcribe.ipynb #e3860cdf
 def hear(source, sr=None, listener: Listener | None = None, progress: Callable | None = None) -> Heard:
     """The probabilities of a recording of any length, its level taken from all of it.
 
@@ -130,10 +135,10 @@ def hear(source, sr=None, listener: Listener | None = None, progress: Callable |
     normal = ((a, normalise(m, meter.level_db, listener.cqt.top_db)) for a, m in blocks)
     for first, end, values in windows(normal, *fitting(n, listener)):
         inside = slice(listener.margin, listener.margin + end - first)
-        frame, onset = run_net(listener, values)
-        frames[first:end], velocities[first:end] = frame[inside], key_velocities(values)[inside]
-        if onset is None: onsets = None
-        else: onsets[first:end] = onset[inside]
+        said = run_net(listener, values)
+        frames[first:end], velocities[first:end] = said['frame'][inside], struck_velocities(said, values)[inside]
+        if 'onset' in said: onsets[first:end] = said['onset'][inside]
+        else: onsets = None
         report(end / FPS, 0.7, 0.3)
     return Heard(frames, onsets, velocities, meter.level_db, bool(meter.counts.sum()))
 
@@ -173,7 +178,7 @@ def weights_file(weights=None) -> Path:
     there = ', '.join(sorted(p.stem for p in folder.glob('*.safetensors'))) or 'none'
     raise UserError(f'no weights called {weights or "piano"!r} come with the book (there are: {there}); give the path of a .safetensors file')
 
-# %% ../nbs/15_transcribe.ipynb #b3bda50c
+# %% ../nbs/15_transcribe.ipynb #35b15fe3
 def latent_listener(state: dict, config: dict):
     """The paper's transcriber as one net: CQT (B, 1, T, 352), T a multiple of 8 -> {'frame': logits of Dec(G(x))}."""
     import torch
@@ -199,7 +204,7 @@ def harmonic_listener(state: dict, config: dict):
     from amt_nb.harmonic import HarmonicConfig, HarmonicNet
     from amt_nb.training import config_from, part_of
     net = HarmonicNet(config_from(HarmonicConfig, config['harmonic']))
-    net.load_state_dict(part_of(state, 'harmonic'))
+    net.load_state_dict(part_of(state, 'net') if any(name.startswith('net.') for name in state) else state)
     return net
 
 # %% ../nbs/15_transcribe.ipynb #f9770b4d
