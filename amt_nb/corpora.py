@@ -360,7 +360,7 @@ def render_scores(scores, programs=('piano',), fonts=(None,), seed=0, seconds_pe
             out.append(Recording(f'synth/{s.id}/{v}', s.piece, group or str(program or 'ensemble'), s.role, seconds_per_piece or s.seconds, recipe, recipe.notes, recipe.pedal_events, source='synth', licence=s.licence))
     return out
 
-# %% ../nbs/04_corpora.ipynb #61310867
+# %% ../nbs/04_corpora.ipynb #28685f39
 @dataclass(frozen=True)
 class CorpusConfig:
     "Size of the embedded corpus: scores of each kind, and the most seconds taken of each."
@@ -380,7 +380,7 @@ def embedded(config=CorpusConfig(), cache=None):
     "list[Recording] of public-domain scores from the installed music21 corpus, played by humanise, rendered on first use: 3 pianos, 2 guitars, winds, mixed quartet, strings; group = colour, role = train, validation or test by piece. Deterministic by config.seed."
     names, out = [(n, k) for some in (KEYBOARD[:config.keyboard], chorales()[:config.chorales] if config.chorales else [], QUARTETS[:config.quartets]) for k, n in enumerate(some)], []
     for name, k in names:
-        colour = _colour(name, k); role = ('train', 'train', 'train', 'test', 'train', 'train', 'train', 'validation', 'train', 'test')[(k // 4 + k * 3) % 10]
+        colour = _colour(name, k); role = {4: 'test', 9: 'test', 2: 'validation'}.get((k + k // 8) % 10, 'train')
         s = Recording(name, piece_key(name.split('/', 1)[1], name.split('/')[0]), role=role, notes=functools.partial(corpus_score, name, cache), licence=MUSIC21_LICENCE)
         players = (2, 2, 3, 4) if colour == 'strings' else ENSEMBLES.get(colour, (0,))
         out += render_scores([s], (colour,) if len(players) == 1 else (None,), seed=config.seed, seconds_per_piece=config.seconds, human=True, pedal='legato' if 'piano' in colour or colour == 'honky-tonk' else 'none',
@@ -424,7 +424,7 @@ def by_role(items):
     for r in items: out[r.role].append(r)
     return dict(out)
 
-# %% ../nbs/04_corpora.ipynb #eed4681f
+# %% ../nbs/04_corpora.ipynb #9427c3ac
 @functools.lru_cache(maxsize=2048)
 def _mapped(path): return np.load(path, mmap_mode='r')
 
@@ -446,16 +446,17 @@ class Features:
         n = self.frames - start if n is None else n; x = np.asarray(_mapped(self.cqt_path)[start:start + n], np.float32)
         return x if len(x) == n else np.pad(x, ((0, n - len(x)), (0, 0)), constant_values=-1)
 
+    def _bits(self, start, n, onsets):
+        n = self.frames - start if n is None else n; bits = _mapped(self.roll_path)[int(onsets), :, start:start + n]
+        return np.pad(bits, ((0, 0), (0, n - bits.shape[1]), (0, 0)))
+
     def rolls(self, start=0, n=None, onsets=False):
         "{instrument: bool (n, 88)} for the instruments of this recording; onsets: only the frames in which a key is struck."
-        n = self.frames - start if n is None else n; bits = _mapped(self.roll_path)[int(onsets), :, start:start + n]
-        rolls = np.unpackbits(np.ascontiguousarray(np.pad(bits, ((0, 0), (0, n - bits.shape[1]), (0, 0)))), axis=-1).astype(bool)
-        return dict(zip(np.unique(_mapped(self.notes_path)['instrument']).tolist(), rolls))
+        return dict(zip(np.unique(_mapped(self.notes_path)['instrument']).tolist(), np.unpackbits(self._bits(start, n, onsets), axis=-1).view(bool)))
 
     def roll(self, start=0, n=None, onsets=False):
         "bool (n, 88) of all instruments together."
-        n = self.frames - start if n is None else n
-        return np.logical_or.reduce(list(self.rolls(start, n, onsets).values()), initial=np.zeros((n, N_KEYS), bool)) if len(self.load_notes()) else np.zeros((n, N_KEYS), bool)
+        return np.unpackbits(np.bitwise_or.reduce(self._bits(start, n, onsets), axis=0), axis=-1).view(bool)
 
     def load_notes(self):
         "The note array (N,), or None."
@@ -608,7 +609,7 @@ def split(features, config=PoolConfig(), **changes):
     some = lambda x, part: x[np.sort(rng.permutation(len(x))[:min(most, len(x) if a == s else round(n / p * part) if p else len(x))])] if part else x[:0]
     return Pools(features, paired, some(audio, a), some(score, s))
 
-# %% ../nbs/04_corpora.ipynb #fabb750a
+# %% ../nbs/04_corpora.ipynb #a0392e54
 class Batches:
     """step -> dict of tensors, a pure function of (seed, step): 'audio' (B, 1, 256, 352), 'score' (B, I, 256, 88) in {-1, 1}, 'paired_audio', 'paired_score' and, with onsets=True, 'paired_onset' in {0, 1}. A key is missing when its pool is empty.
 
@@ -630,11 +631,11 @@ class Batches:
 
     def _nth(self, stream, n, g):
         "Element g of the endless stream of permutations of range(n)."
-        key = (stream, n, g // n)
-        if key not in self._permutations:
+        key = (stream, n, g // n); order = self._permutations.get(key)
+        if order is None:
             if len(self._permutations) > 64: self._permutations.clear()
-            self._permutations[key] = np.random.default_rng([self.seed, stream, g // n]).permutation(n)
-        return int(self._permutations.get(key, np.random.default_rng([self.seed, stream, g // n]).permutation(n) if key not in self._permutations else None)[g % n])
+            order = self._permutations[key] = np.random.default_rng([self.seed, stream, g // n]).permutation(n)
+        return int(order[g % n])
 
     def rows(self, name, step):
         "(B, 2) of feature index and first frame that `name` ('audio', 'score' or 'paired') has at this step."
