@@ -117,17 +117,18 @@ def pitch_axis(ax, low: int = PITCH_MIN, high: int = PITCH_MAX):
     ax.set(xlabel='time (s)', ylabel='pitch', ylim=(low - 0.5, high + 0.5))
     return ax
 
-# %% ../nbs/01_notes.ipynb #c2c951ce
+# %% ../nbs/01_notes.ipynb #df418142
 def plot_notes(notes, ax, color: str = 'black', height: float = 0.7):
-    """Draws each note as a bar, darker when louder, with a tick at its onset; returns the axes."""
-    for note in notes:
-        shade = 0.35 + 0.5 * note['velocity'] / 127
-        ax.barh(note['pitch'], note['offset_s'] - note['onset_s'], height, left=note['onset_s'], color=color, alpha=shade, linewidth=0)
-        ax.plot([note['onset_s']] * 2, note['pitch'] + np.array([-0.5, 0.5]), color=color, linewidth=1.5)
+    """Draws each note as a bar, darker when louder, with a line at its onset; returns the axes."""
+    from matplotlib.colors import to_rgba
+    shades = np.tile(to_rgba(color), (len(notes), 1))
+    shades[:, 3] = 0.35 + 0.5 * notes['velocity'] / 127
+    ax.barh(notes['pitch'], notes['offset_s'] - notes['onset_s'], height, left=notes['onset_s'], color=shades, linewidth=0)
+    ax.vlines(notes['onset_s'], notes['pitch'] - 0.5, notes['pitch'] + 0.5, color=color, linewidth=1.5)
     low, high = (int(notes['pitch'].min()) - 3, int(notes['pitch'].max()) + 3) if len(notes) else (PITCH_MIN, PITCH_MAX)
     return pitch_axis(ax, low, high)
 
-# %% ../nbs/01_notes.ipynb #8985f8b8
+# %% ../nbs/01_notes.ipynb #d7a5ae2c
 def plot_roll(roll, ax=None, title: str | None = None, color: str = 'black', start_s: float = 0.0, pitches=None):
     """Draws a roll (T, 88) of bools or probabilities, or a note array; `pitches` (low, high), else those in use."""
     import matplotlib.pyplot as plt
@@ -137,7 +138,7 @@ def plot_roll(roll, ax=None, title: str | None = None, color: str = 'black', sta
     if getattr(roll, 'dtype', None) == NOTE_DTYPE: return plot_notes(roll, ax, color)
     roll = np.asarray(roll, float)
     ax.imshow(roll.T, origin='lower', aspect='auto', vmin=0, vmax=1, cmap=LinearSegmentedColormap.from_list('', ['white', color]),
-              extent=(start_s, start_s + len(roll) / FPS, PITCH_MIN - 0.5, PITCH_MAX + 0.5))
+              extent=(start_s, start_s + max(len(roll), 1) / FPS, PITCH_MIN - 0.5, PITCH_MAX + 0.5))
     used = np.flatnonzero(roll.max(axis=0, initial=0) > 0.3) + PITCH_MIN
     if len(used) and pitches is None: pitches = max(used[0] - 3, PITCH_MIN), min(used[-1] + 3, PITCH_MAX)
     return pitch_axis(ax, *(pitches or ()))
@@ -401,19 +402,19 @@ def under(time_s, down, up) -> np.ndarray:
     i = np.searchsorted(down, time_s, 'right') - 1
     return np.where((i >= 0) & (time_s < np.append(up, -np.inf)[i]), i, -1)
 
-# %% ../nbs/01_notes.ipynb #684beeff
+# %% ../nbs/01_notes.ipynb #742a7a1f
 def hold(onset_s, offset_s, sustain, sostenuto) -> np.ndarray:
     """Offsets moved to where the dampers fall; `sustain` and `sostenuto` are (down, up) arrays of spans.
 
     Sostenuto holds only the keys that were down when it was pressed."""
-    release = np.array(offset_s, float)
-    for _ in range(2):      # either pedal may still hold what the other lets go
+    release, moved = np.array(offset_s, float), True
+    for _ in range(2):      # the middle pedal may still hold what the right one lets go, and the other way round
         i = under(release, *sostenuto)
         pressed = np.append(sostenuto[0], np.nan)[i]
         held = (i >= 0) & (onset_s <= pressed) & (offset_s > pressed)
         release = np.where(held, np.append(sostenuto[1], 0)[i], release)
-        i = under(release, *sustain)
-        release = np.where(i >= 0, np.append(sustain[1], 0)[i], release)
+        i = np.where(held | moved, under(release, *sustain), -1)
+        release, moved = np.where(i >= 0, np.append(sustain[1], 0)[i], release), False
     return release
 
 # %% ../nbs/01_notes.ipynb #457e91aa
