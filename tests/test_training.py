@@ -15,7 +15,7 @@ from amt_nb.training import (EMA, FolderLock, Meter, Turn, TrainConfig, atomic_w
 
 torch.set_num_threads(1)
 CHILDREN = multiprocessing.get_context('forkserver')
-CHILDREN.set_forkserver_preload(['amt_nb.training', 'lightning.fabric', 'safetensors.torch', 'tqdm'])
+CHILDREN.set_forkserver_preload(['amt_nb.training', 'lightning_fabric', 'safetensors.torch', 'tqdm'])
 CONFIG = TrainConfig(steps=24, warmup_steps=4, learning_rate=.02, ema_start=6, ema_every=2, record_every=5, validate_every=8,
                      best='-error', checkpoint_every_s=0., accelerator='cpu')
 
@@ -429,4 +429,4 @@ def test_importing_training_leaves_heavy_modules_out():
     import ast
     top = [n for n in ast.parse(Path(training.__file__).read_text()).body if isinstance(n, (ast.Import, ast.ImportFrom))]
     names = {a.name.split('.')[0] for n in top if isinstance(n, ast.Import) for a in n.names} | {n.module.split('.')[0] for n in top if isinstance(n, ast.ImportFrom)}
-    assert not names & {'lightning', 'matplotlib', 'tqdm', 'safetensors'} and 'torch' in names
+    assert not names & {'lightning', 'lightning_fabric', 'matplotlib', 'tqdm', 'safetensors'} and 'torch' in names
