@@ -16,20 +16,20 @@ from torch.nn import functional as F
 
 from .settings import LATENT_CHANNELS, LATENT_STRIDE, N_KEYS, UserError
 
-# %% ../nbs/10_score_vae.ipynb #ddcc347e
+# %% ../nbs/10_score_vae.ipynb #e6dfb8a5
 class ChannelNorm(nn.Module):
     """Divides each cell's feature vector by its root mean square and multiplies by a learnt gain.
 
-    (B, width, T, P) -> the same shape. The mean square is taken in float32 whatever the input type,
-    and the root is kept 1e-5 away from zero so that an all-zero cell has a finite gradient.
+    (B, width, T, P) -> the same shape. The mean square is taken in float32 whatever the input type, and 1e-6
+    is added to it so that an all-zero cell has a finite gradient. Source: Zhang & Sennrich 2019 (RMS norm).
     """
     def __init__(self, width: int):
         super().__init__()
         self.gain = nn.Parameter(torch.ones(width, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        root = torch.linalg.vector_norm(x, dim=1, keepdim=True, dtype=torch.float32) / x.shape[1] ** 0.5
-        return x / (root + 1e-5).to(x.dtype) * self.gain.to(x.dtype)
+        scale = torch.rsqrt(x.float().square().mean(1, keepdim=True) + 1e-6)
+        return x * scale.to(x.dtype) * self.gain.to(x.dtype)
 
 # %% ../nbs/10_score_vae.ipynb #9d447dc4
 class ResidualBlock(nn.Module):
@@ -114,14 +114,14 @@ def up(n_in: int, n_out: int, stride: tuple[int, int] = (2, 2)) -> nn.Sequential
     """(B, n_in, T, P) -> (B, n_out, T*st, P*sp): 1x1 convolution, SiLU, depth-to-space."""
     return nn.Sequential(nn.Conv2d(n_in, n_out * stride[0] * stride[1], 1), nn.SiLU(), DepthToSpace(stride))
 
-# %% ../nbs/10_score_vae.ipynb #f8d73bfa
+# %% ../nbs/10_score_vae.ipynb #81390387
 @dataclass(frozen=True)
 class VAEConfig:
     """Numbers of a score VAE; the defaults are the [paper] size (METHOD A3)."""
     instruments: int = 1                         # roll channels: 1, or 11 for the classes of settings.INSTRUMENTS
     width: int = 64                              # features beside the roll
     multipliers: tuple[int, ...] = (1, 2, 2, 2)  # width after each of the four levels, in units of `width`
-    blocks: int = 2                              # residual blocks a level
+    blocks: tuple[int, ...] = (2, 2, 2, 2)       # residual blocks of each level, from the roll down
     heads: int = 2                               # attention heads
     head_width: int = 16                         # features a head
     focal_gamma: float = 2.0                     # how fast the loss of an easy cell fades; 0: cross-entropy
@@ -133,37 +133,37 @@ class VAEConfig:
         """Feature widths from the roll down to the latent."""
         return (self.width, *(self.width * m for m in self.multipliers))
 
-    def level(self, width: int) -> list[nn.Module]:
-        """`blocks` residual blocks and one attention at the given width."""
-        blocks = [ResidualBlock(width, width) for _ in range(self.blocks)]
-        return [*blocks, LinearAttention(width, self.heads, self.head_width)]
+    def level(self, i: int) -> list[nn.Module]:
+        """Residual blocks of level i, counted from the roll down, and its attention."""
+        w = self.widths[i]
+        return [*(ResidualBlock(w, w) for _ in range(self.blocks[i])), LinearAttention(w, self.heads, self.head_width)]
 
     def middle(self) -> list[nn.Module]:
         """Residual, attention, residual at the latent's resolution."""
         w = self.widths[-1]
         return [ResidualBlock(w, w), LinearAttention(w, self.heads, self.head_width), ResidualBlock(w, w)]
 
-# %% ../nbs/10_score_vae.ipynb #b31c288e
+# %% ../nbs/10_score_vae.ipynb #34f87c2d
 def vae_encoder(config: VAEConfig) -> nn.Sequential:
     """(B, instruments, T, 88) -> (B, 16, T/8, 11): mean and log-variance of the latent, stacked."""
     w = config.widths
     layers: list[nn.Module] = [nn.Conv2d(config.instruments, w[0], 3, padding=1)]
-    for n_in, n_out in zip(w[:-2], w[1:-1]):
-        layers += [*config.level(n_in), down(n_in, n_out)]
-    layers += [*config.level(w[-2]), nn.Conv2d(w[-2], w[-1], 3, padding=1), *config.middle()]
-    return nn.Sequential(*layers, ChannelNorm(w[-1]), nn.Conv2d(w[-1], 2 * LATENT_CHANNELS, 1))
+    for i in range(3):
+        layers += [*config.level(i), down(w[i], w[i + 1])]
+    layers += [*config.level(3), nn.Conv2d(w[3], w[4], 3, padding=1), *config.middle()]
+    return nn.Sequential(*layers, ChannelNorm(w[4]), nn.Conv2d(w[4], 2 * LATENT_CHANNELS, 1))
 
-# %% ../nbs/10_score_vae.ipynb #eb14961e
+# %% ../nbs/10_score_vae.ipynb #3aafcc7c
 def vae_decoder(config: VAEConfig) -> nn.Sequential:
     """(B, 8, T/8, 11) -> (B, instruments, T, 88): logits of the roll."""
-    w = config.widths[::-1]
-    layers: list[nn.Module] = [nn.Conv2d(LATENT_CHANNELS, w[0], 1), *config.middle()]
-    layers += [nn.Conv2d(w[0], w[1], 3, padding=1), *config.level(w[1])]
-    for n_in, n_out in zip(w[1:-1], w[2:]):
-        layers += [up(n_in, n_out), *config.level(n_out)]
-    return nn.Sequential(*layers, ChannelNorm(w[-1]), nn.Conv2d(w[-1], config.instruments, 3, padding=1))
+    w = config.widths
+    layers: list[nn.Module] = [nn.Conv2d(LATENT_CHANNELS, w[4], 1), *config.middle()]
+    layers += [nn.Conv2d(w[4], w[3], 3, padding=1), *config.level(3)]
+    for i in (2, 1, 0):
+        layers += [up(w[i + 1], w[i]), *config.level(i)]
+    return nn.Sequential(*layers, ChannelNorm(w[0]), nn.Conv2d(w[0], config.instruments, 3, padding=1))
 
-# %% ../nbs/10_score_vae.ipynb #968920fc
+# %% ../nbs/10_score_vae.ipynb #a3abf0fd
 class ScoreVAE(nn.Module):
     """Score roll <-> latent. Rolls are (B, instruments, T, 88) in {-1, 1}, T a multiple of 8; latents (B, 8, T/8, 11).
 
@@ -172,9 +172,9 @@ class ScoreVAE(nn.Module):
     """
     def __init__(self, config: VAEConfig = VAEConfig()):
         super().__init__()
-        if len(config.multipliers) != 4:
-            raise UserError(f"the score VAE has 4 levels (three halvings), not {len(config.multipliers)}: "
-                            "give vae_multipliers four numbers")
+        if not len(config.multipliers) == len(config.blocks) == 4:
+            raise UserError(f"the score VAE has 4 levels (three halvings): give vae_multipliers and vae_blocks four "
+                            f"numbers each, not {len(config.multipliers)} and {len(config.blocks)}")
         self.config = config
         self.encoder, self.decoder = vae_encoder(config), vae_decoder(config)
 
