@@ -9,7 +9,8 @@ __all__ = ['NOTE_DTYPE', 'PEDAL_DTYPE', 'PEDAL_DOWN', 'DRUM_CHANNEL', 'FAMILY', 
            'from_roll', 'onset_peaks', 'parabola_peak', 'DecodeConfig', 'join_runs', 'attach', 'struck_runs',
            'timed_notes', 'probability_columns', 'follow_onsets', 'decode', 'read_bytes', 'parse_midi', 'tempo_map',
            'midi_events', 'pair_strokes', 'pedal_spans', 'under', 'hold', 'collect', 'program_of', 'pedalled',
-           'read_midi', 'read_pedal', 'key_ticks', 'midi_track', 'midi_bytes', 'write_whole', 'write_midi', 'sonify']
+           'read_midi', 'merge_unisons', 'read_pedal', 'key_ticks', 'midi_track', 'midi_bytes', 'write_whole',
+           'write_midi', 'sonify']
 
 # %% ../nbs/01_notes.ipynb #f91e3454
 import dataclasses
@@ -464,24 +465,39 @@ def pedalled(columns, channel, controls, end_s, threshold, max_sustain_s) -> np.
     following[order[:-1][same]] = onset[order[1:][same]]
     return np.maximum(offset, np.minimum(held, following))
 
-# %% ../nbs/01_notes.ipynb #36e3e948
+# %% ../nbs/01_notes.ipynb #0493755c
 def read_midi(source, pedal: bool = False, pedal_threshold: int = PEDAL_DOWN, max_sustain_s: float | None = None) -> np.ndarray:
     """Notes of a MIDI file (path or bytes), key-held; with `pedal`, held on to pedal-up or the next stroke of the key.
 
     Tempo changes count from any track, pedals per channel (CC64, CC66), drums are left out, programs become the
-    nearest of INSTRUMENTS (else 0). `max_sustain_s` ends a note that long after its key. UserError names a bad file."""
-    events, end_s, name = midi_events(source)
+    nearest of INSTRUMENTS (else 0). Two strokes of one key of one channel at one instant are one. `max_sustain_s`
+    ends a note that long after its key. UserError names a file that is missing, empty, cut off or damaged."""
+    events, end_s, _ = midi_events(source)
     strokes, controls, programs = collect(events)
-    rows = []
+    rows = {}
     for (track, channel, pitch), played in strokes.items():
         if channel == DRUM_CHANNEL: continue
         for onset, offset, velocity in pair_strokes(played, end_s):
-            program = program_of(programs.get(channel, []), track, onset)
-            rows.append((onset, max(offset, onset + 1e-3), pitch, velocity, PROGRAM_INSTRUMENT[program], channel))
+            instrument = PROGRAM_INSTRUMENT[program_of(programs.get(channel, []), track, onset)]
+            key = onset, pitch, instrument, channel
+            late, loud = rows.get(key, (onset + 1e-3, 1))
+            rows[key] = max(late, offset), max(loud, velocity)
     if not rows: return empty_notes()
-    *columns, channel = np.array(rows, float).T
+    onset, pitch, instrument, channel, offset, velocity = np.array([k + v for k, v in rows.items()], float).T
+    columns = [onset, offset, pitch, velocity, instrument]
     if pedal: columns[1] = pedalled(columns, channel, controls, end_s, pedal_threshold, max_sustain_s)
     return as_notes(*columns)
+
+# %% ../nbs/01_notes.ipynb #549d1b79
+def merge_unisons(notes: np.ndarray, within_s: float = 1e-3) -> np.ndarray:
+    """One note, the longest and loudest, for those of one pitch and instrument that start within `within_s`."""
+    order = np.lexsort((notes['onset_s'], notes['pitch'], notes['instrument']))
+    notes = notes[order]
+    new = np.ones(len(notes), bool)
+    new[1:] = (np.diff(notes['onset_s']) > within_s) | (np.diff(notes['pitch']) != 0) | (np.diff(notes['instrument']) != 0)
+    merged, group = notes[new], np.cumsum(new) - 1
+    for field in ('offset_s', 'velocity'): np.maximum.at(merged[field], group, notes[field])
+    return sort_notes(merged)
 
 # %% ../nbs/01_notes.ipynb #b5c76f29
 def read_pedal(source) -> np.ndarray:

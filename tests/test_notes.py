@@ -251,6 +251,26 @@ def test_strokes_that_do_not_pair():
     assert ends(file_of(key(0, 100)[1:])) == []
 
 
+def test_unisons_are_one_stroke():
+    data = file_of(key(0, 500) + key(0, 900, velocity=30), key(0, 700, velocity=99))
+    assert ends(data) == [900] and N.read_midi(data)['velocity'].tolist() == [99]
+    two_voices = N.read_midi(file_of(key(0, 500), key(0, 900, channel=1)))
+    assert len(two_voices) == 2 and N.merge_unisons(two_voices)['offset_s'].tolist() == [0.9]
+
+
+@FAST
+@given(some_notes(pitch=(60, 62), instruments=2, span=0.005))
+def test_merge_unisons(notes):
+    merged = N.merge_unisons(notes)
+    N.check_notes(merged)
+    assert len(N.merge_unisons(notes, 0)) == len({(n['onset_s'], n['pitch'], n['instrument']) for n in notes})
+    for i in range(2):
+        for p in (60, 61, 62):
+            a, b = (x[(x['instrument'] == i) & (x['pitch'] == p)] for x in (notes, merged))
+            assert a['offset_s'].max(initial=0) == b['offset_s'].max(initial=0) and a['velocity'].max(initial=0) == b['velocity'].max(initial=0)
+            assert set(b['onset_s']) <= set(a['onset_s']) and bool(len(a)) == bool(len(b))
+
+
 def test_tempo_on_any_track_and_before_a_note_ends():
     tempo = lambda tick, us: (tick, mido.MetaMessage('set_tempo', tempo=us))
     notes = N.read_midi(file_of(key(0, 1000), [tempo(500, 1_000_000), tempo(750, 250_000)]))
