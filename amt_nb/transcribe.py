@@ -4,18 +4,18 @@
 
 # %% auto #0
 __all__ = ['KEEP_FRAMES', 'NOTE_COLOUR', 'SOUND_FORMATS', 'Listener', 'windows', 'two_passes', 'Heard', 'key_velocities',
-           'run_net', 'struck_velocities', 'hear', 'fitting', 'notes_of', 'transcribe', 'transcribe_file',
+           'run_net', 'struck_velocities', 'hear_cqt', 'hear', 'fitting', 'notes_of', 'transcribe', 'transcribe_file',
            'weights_file', 'latent_listener', 'harmonic_listener', 'load_listener', 'figure', 'draw_row', 'cqt_of',
            'write_picture', 'stereo', 'loudness_ratio', 'write_stereo']
 
-# %% ../nbs/15_transcribe.ipynb #06765be2
+# %% ../nbs/15_transcribe.ipynb #3352fd7a
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 import numpy as np
-from .settings import CHUNK_FRAMES, FPS, LATENT_STRIDE, N_BINS, N_KEYS, UserError, figure_style
+from .settings import CHUNK_FRAMES, FPS, LATENT_STRIDE, N_BINS, N_KEYS, UserError, make
 from .notes import DecodeConfig, decode
 from .cqt import AudioBlocks, CQTConfig, LevelMeter, audio_blocks, normalise, prepare_wave, stream
 
@@ -116,30 +116,41 @@ def struck_velocities(said: dict, values: np.ndarray) -> np.ndarray:
     if 'velocity' not in said: return key_velocities(values)
     return np.clip(np.round(127 * said['velocity']), 1, 127).astype(np.uint8)
 
-# %% ../nbs/15_transcribe.ipynb #e3860cdf
+# %% ../nbs/15_transcribe.ipynb #8dbaa4ea
+def hear_cqt(blocks, n_frames: int, listener: Listener, progress: Callable | None = None):
+    """What the listener makes of a normalised CQT: (frames, onsets or None, velocities), as in `Heard`.
+
+    blocks: array (T, 352) in [-1, 1], or iterator of (first_frame, values (t, 352)) of `n_frames` frames in all;
+    progress: called with the number of frames done.
+    """
+    if hasattr(blocks, 'shape'):
+        whole = blocks
+        blocks = ((a, np.asarray(whole[a:a + 4096], np.float32)) for a in range(0, n_frames, 4096))
+    frames, onsets, velocities = (np.zeros((n_frames, N_KEYS), kind) for kind in (np.float16, np.float16, np.uint8))
+    for first, end, values in windows(blocks, *fitting(n_frames, listener)):
+        inside, said = slice(listener.margin, listener.margin + end - first), run_net(listener, values)
+        frames[first:end], velocities[first:end] = said['frame'][inside], struck_velocities(said, values)[inside]
+        if 'onset' in said: onsets[first:end] = said['onset'][inside]
+        else: onsets = None
+        if progress: progress(end)
+    return frames, onsets, velocities
+
+# %% ../nbs/15_transcribe.ipynb #a7555687
 def hear(source, sr=None, listener: Listener | None = None, progress: Callable | None = None) -> Heard:
     """The probabilities of a recording of any length, its level taken from all of it.
 
     source: path, wave of any shape `prepare_wave` takes, or mono float32 blocks that can be gone through twice, with
     sr (Hz) for the latter two; progress: called with the fraction done, 0..1. UserError for a source that is no sound.
     """
-    listener = listener or load_listener()
+    listener, total_s = load_listener(listener), 0
     if isinstance(source, (str, Path)): source = audio_blocks(source)
-    if isinstance(source, AudioBlocks): sr, total = source.sr, source.n_samples / source.sr
-    else:
-        if isinstance(source, (np.ndarray, list, tuple)): source, sr = prepare_wave(source, sr)
-        total = len(source) / sr if isinstance(source, np.ndarray) else 0
-    report = lambda done, part, start: progress and progress(start + part * min(1, done / total if total else 0))
-    meter, n, blocks = two_passes(source, sr, listener.cqt, lambda s: report(s, 0.3, 0))
-    frames, onsets, velocities = np.zeros((n, N_KEYS), np.float16), np.zeros((n, N_KEYS), np.float16), np.zeros((n, N_KEYS), np.uint8)
-    normal = ((a, normalise(m, meter.level_db, listener.cqt.top_db)) for a, m in blocks)
-    for first, end, values in windows(normal, *fitting(n, listener)):
-        inside = slice(listener.margin, listener.margin + end - first)
-        said = run_net(listener, values)
-        frames[first:end], velocities[first:end] = said['frame'][inside], struck_velocities(said, values)[inside]
-        if 'onset' in said: onsets[first:end] = said['onset'][inside]
-        else: onsets = None
-        report(end / FPS, 0.7, 0.3)
+    if isinstance(source, (np.ndarray, list, tuple)): source, sr = prepare_wave(source, sr)
+    if isinstance(source, AudioBlocks): sr, total_s = source.sr, source.n_samples / source.sr
+    elif isinstance(source, np.ndarray): total_s = len(source) / sr
+    tell = lambda share: progress and progress(min(1.0, share))
+    meter, n, blocks = two_passes(source, sr, listener.cqt, lambda s: tell(0.3 * s / total_s if total_s else 0))
+    normal = ((first, normalise(m, meter.level_db, listener.cqt.top_db)) for first, m in blocks)
+    frames, onsets, velocities = hear_cqt(normal, n, listener, lambda done: tell(0.3 + 0.7 * done / n))
     return Heard(frames, onsets, velocities, meter.level_db, bool(meter.counts.sum()))
 
 # %% ../nbs/15_transcribe.ipynb #01618da3
@@ -168,29 +179,30 @@ def transcribe_file(path, weights=None, progress: Callable | None = None, **chan
     listener = load_listener(weights)
     return notes_of(hear(Path(path), None, listener, progress), listener, **changes)
 
-# %% ../nbs/15_transcribe.ipynb #1a31bdcb
+# %% ../nbs/15_transcribe.ipynb #d1f15562
 def weights_file(weights=None) -> Path:
     """Path of the weights: a path is taken as it is, a name or None ('piano') is looked up among those of the package."""
-    folder = Path(__file__).parent / 'weights'
+    import amt_nb
+    folder = Path(amt_nb.__file__).parent / 'weights'
     if weights is not None and (os.sep in str(weights) or str(weights).endswith('.safetensors')): return Path(weights)
     path = folder / f'{weights or "piano"}.safetensors'
     if path.is_file(): return path
     there = ', '.join(sorted(p.stem for p in folder.glob('*.safetensors'))) or 'none'
     raise UserError(f'no weights called {weights or "piano"!r} come with the book (there are: {there}); give the path of a .safetensors file')
 
-# %% ../nbs/15_transcribe.ipynb #35b15fe3
+# %% ../nbs/15_transcribe.ipynb #53489ff9
 def latent_listener(state: dict, config: dict):
     """The paper's transcriber as one net: CQT (B, 1, T, 352), T a multiple of 8 -> {'frame': logits of Dec(G(x))}."""
     import torch
     from amt_nb.score_vae import ScoreVAE, VAEConfig
-    from amt_nb.training import config_from, part_of
+    from amt_nb.training import part_of
     from amt_nb.translators import Hear, TranslatorConfig
 
     class Latent(torch.nn.Module):
         """G, then the decoder."""
         def __init__(self):
             super().__init__()
-            self.G, self.vae = Hear(config_from(TranslatorConfig, config['G'])), ScoreVAE(config_from(VAEConfig, config['vae']))
+            self.G, self.vae = Hear(make(TranslatorConfig, config['G'])), ScoreVAE(make(VAEConfig, config['vae']))
 
         def forward(self, x): return {'frame': self.vae.decode(self.G(x))[:, 0]}
 
@@ -202,23 +214,23 @@ def latent_listener(state: dict, config: dict):
 def harmonic_listener(state: dict, config: dict):
     """The small direct net of chapter 09: CQT (B, 1, T, 352) -> {'frame', 'onset'} logits (B, T, 88)."""
     from amt_nb.harmonic import HarmonicConfig, HarmonicNet
-    from amt_nb.training import config_from, part_of
-    net = HarmonicNet(config_from(HarmonicConfig, config['harmonic']))
+    from amt_nb.training import part_of
+    net = HarmonicNet(make(HarmonicConfig, config['harmonic']))
     net.load_state_dict(part_of(state, 'net') if any(name.startswith('net.') for name in state) else state)
     return net
 
-# %% ../nbs/15_transcribe.ipynb #f9770b4d
+# %% ../nbs/15_transcribe.ipynb #a3251812
 @lru_cache(maxsize=4)
 def _load(path: Path, stamp) -> Listener:
     "The listener in the file; `stamp` makes a changed file a new one."
     import torch
-    from amt_nb.training import config_from, load_weights
+    from amt_nb.training import load_weights
     state, config, card = load_weights(path)
     if not isinstance(config, dict) or 'cqt' not in config or not {'harmonic', 'G'} & set(config):
         raise UserError(f'{path} holds no transcriber: its header must have the configuration of a net and of its CQT')
     net = harmonic_listener(state, config) if 'harmonic' in config else latent_listener(state, config)
     net = net.eval().requires_grad_(False).to(memory_format=torch.channels_last)
-    return Listener(net, config_from(CQTConfig, config['cqt']), config_from(DecodeConfig, config.get('decode') or {}), card)
+    return Listener(net, make(CQTConfig, config['cqt']), make(DecodeConfig, config.get('decode') or {}), card)
 
 def load_listener(weights=None) -> Listener:
     """The listener of a weights file: None (the book's), a name, a path, or a `Listener`, which is returned as it is.
@@ -246,13 +258,13 @@ def figure(cqt: np.ndarray, notes: np.ndarray, row_s: float = 20.0, title: str =
     fig.axes[0].set_title(title)
     return fig
 
-# %% ../nbs/15_transcribe.ipynb #5af7d72b
+# %% ../nbs/15_transcribe.ipynb #4b136008
 NOTE_COLOUR = '#59d0ff'
 
 def draw_row(ax, cqt: np.ndarray, notes: np.ndarray, first_s: float, last_s: float):
     """Draws one row of `figure` on `ax`: a CQT (T, 352) that begins at `first_s`, and the notes before `last_s`. Returns ax."""
     ax.imshow(cqt.T, origin='lower', aspect='auto', cmap='magma', vmin=-1, vmax=1, interpolation='nearest',
-              extent=(first_s, first_s + len(cqt) / FPS, -2, N_BINS - 2))
+              extent=(first_s, first_s + max(1, len(cqt)) / FPS, -2, N_BINS - 2))
     inside = notes[(notes['offset_s'] > first_s) & (notes['onset_s'] < last_s)]
     height = 4.0 * (inside['pitch'] - 21) - 0.5
     ax.hlines(height, inside['onset_s'], inside['offset_s'], color=NOTE_COLOUR, linewidth=1.5)

@@ -1,6 +1,7 @@
 """Chapters, module files, records and README.md are in step, clean and light. (./test executes the chapters.)"""
 import ast
 import base64
+import dataclasses
 import importlib
 import json
 import shutil
@@ -134,8 +135,15 @@ def test_experiments_parse_and_take_parameters():
             ast.literal_eval(node.value)
 
 
-def test_records_are_readable():
-    wanted = {"date", "commit", "command", "seconds", "metrics"}
-    for path in (ROOT / "nbs" / "results").glob("*.json"):
-        record = json.loads(path.read_text(encoding="utf-8"))
-        assert wanted <= set(record), f"{path.name} lacks {sorted(wanted - set(record))}"
+def test_records_fit_the_configurations_of_today():
+    """Every record can be read, and no configuration in it has a field that is called otherwise today."""
+    from amt_nb import cqt, cycle, harmonic, notes, recipes, score_vae, training, translators
+    today = {"harmonic": harmonic.HarmonicConfig, "augment": harmonic.AugmentConfig, "cqt": cqt.CQTConfig, "decode": notes.DecodeConfig, "vae": score_vae.VAEConfig,
+             "G": translators.TranslatorConfig, "F": translators.TranslatorConfig, "cycle": cycle.CycleConfig, "train": training.TrainConfig,
+             "pool": recipes.PoolConfig, "recipe": recipes.RecipeConfig}
+    for record in training.read_records(ROOT / "nbs" / "results"):
+        for name, values in record["configuration"].items():
+            if name in today and isinstance(values, dict):
+                fields = {f.name: values[f.name] for f in dataclasses.fields(today[name]) if f.name in values}
+                assert fields.keys() == values.keys(), f"{record['id']}: {name} has {sorted(set(values) - set(fields))}, which today's {today[name].__name__} has not"
+                assert not training.records_fit({"configuration": {name: values}}, {name: fields})

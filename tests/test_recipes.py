@@ -1,0 +1,89 @@
+"""prepare, train and evaluate from the command line, on a data set of three short recordings in MAPS' packed layout."""
+import csv
+import json
+import zipfile
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import soundfile
+
+from amt_nb import cli
+from amt_nb.corpora import Features
+from amt_nb.notes import as_notes
+from amt_nb.recipes import for_training, pools_of, watch
+from amt_nb.synth import render
+
+SMALL = ["--set", "recipe_batch=1", "recipe_paired_batch=1", "recipe_crop_frames=32", "recipe_vae_steps=2", "recipe_vae_batch=1", "train_warmup_steps=1",
+         "train_ema_start=1", "train_prefetch=0", "train_accelerator=cpu", "harmonic_width=8", "harmonic_memory=0", "harmonic_blocks=s", "vae_width=8",
+         "g_width=4", "f_width=4", "dx_width=4", "dz_width=4", "cycle_pool_size=4"]
+
+
+@pytest.fixture(scope="module")
+def maps(tmp_path_factory):
+    """A folder with labels.zip and splits.csv as the book's other tests of MAPS have them: one recording a role."""
+    folder = tmp_path_factory.mktemp("maps")
+    with zipfile.ZipFile(folder / "labels.zip", "w") as labels, (folder / "splits.csv").open("w", newline="") as splits:
+        table = csv.writer(splits)
+        table.writerow("recording group piece composer title seconds role notes audio_lag_ms".split())
+        for k, role in enumerate(["paired", "unpaired", "real_val"]):
+            onset = np.arange(12) * 0.5 + 0.2
+            notes = as_notes(onset, onset + 0.4, 48 + np.arange(12) * 5 % 24 + k, 80)
+            name = f"MAPS_MUS-toy{k}_ENSTDkCl"
+            soundfile.write(folder / f"{name}.ogg", render(notes, 16000, seconds=7.0), 16000)
+            rows = "".join(f"{n['onset_s']:.4f}\t{n['offset_s']:.4f}\t{n['pitch']}\t{n['velocity']}\n" for n in notes)
+            labels.writestr(f"{name}.tsv", "onset_s\toffset_s\tpitch\tvelocity\n" + rows)
+            table.writerow([name, "ENSTDkCl", f"toy{k}", "nobody", "toy", 7.0, role, len(notes), 0])
+    return folder
+
+
+def shell(capsys, *words):
+    """Runs a command line in this process: (exit code, output, errors)."""
+    capsys.readouterr()
+    try:
+        code = cli.main(list(map(str, words)))
+    except SystemExit as stopped:
+        code = stopped.code
+    return code, *capsys.readouterr()
+
+
+@pytest.mark.parametrize("arm", ["direct", "paired", "cycle"])
+def test_from_recordings_to_figures(arm, maps, tmp_path, capsys):
+    where = ["--data", f"maps={maps}", "--cache", tmp_path / "cache", "--jobs", "1"]
+    code, out, err = shell(capsys, "prepare", *where)
+    assert code == 0 and out.count("\n") == 3 and "paired" in out
+    code, out, err = shell(capsys, "train", tmp_path / "run", "--arm", arm, *where, "--steps", "2", "--seed", "3", *SMALL)
+    assert code == 0, err
+    weights = tmp_path / "run" / "weights.safetensors"
+    assert out.startswith(f"{weights}: arm {arm}, 2 steps") and weights.is_file()
+    code, out, err = shell(capsys, "evaluate", *where, "--role", "validation", "--weights", weights, "--json", tmp_path / "f.json")
+    assert code == 0, err
+    told = json.loads((tmp_path / "f.json").read_text())
+    assert len(told["recordings"]) == 1 and set(cli.FIGURES) <= set(told["mean"]) and "mean of 1" in out
+    again = shell(capsys, "train", tmp_path / "run", "--arm", arm, *where, "--steps", "2", "--seed", "3", *SMALL)
+    assert again[0] == 0 and again[1].startswith(f"{weights}: arm {arm}, 2 steps")
+
+
+def test_mistakes_are_told_in_one_line(maps, tmp_path, capsys):
+    where = ["--data", f"maps={maps}", "--cache", tmp_path, "--jobs", "1"]
+    for words, hint in ((["prepare", "--data", "mops"], "maps"), (["prepare", "--data", "maps=/nowhere"], "nowhere"),
+                        (["train", tmp_path / "r", *where, "--set", "train_stepps=3"], "train_steps"),
+                        (["train", tmp_path / "r", *where, "--ratio", "half"], "ratio"),
+                        (["evaluate", *where, "--role", "test"], "no labelled recording of role test")):
+        code, out, err = shell(capsys, *words)
+        assert code == 1 and hint in err.splitlines()[-1] and "Traceback" not in err
+
+
+def test_labels_of_the_unpaired_reach_nothing():
+    one = Features("a", "a", "", "unpaired", 512, "maps", "a.cqt", "a.roll", "a.notes")
+    taught = for_training([one, replace(one, role="real_test"), replace(one, role="real_val"), replace(one, role="validation"), replace(one, role="test")])
+    assert len(taught) == 1 and taught[0].roll_path is None and taught[0].notes_path is None
+    assert watch([one], None) is None
+
+
+def test_named_pairs_are_all_pairs():
+    pair = Features("p", "p", "", "paired", 2560, "maps", "p.cqt", "p.roll", "p.notes")
+    lone = Features("u", "u", "", "unpaired", 5120, "maps", "u.cqt", "u.roll", "u.notes")
+    pools = pools_of([pair, lone])
+    assert len(pools.paired) == 10 and len(pools.audio) == 20 and len(pools.score) == 0
+    assert len(pools_of([pair, lone], minutes=0.43).paired) == 5
