@@ -11,13 +11,13 @@ __all__ = ['LOBES', 'BAND_HZ', 'SIGNATURES', 'BLOCK_FRAMES', 'CLIPPED_SHARE', 'F
            'torch_magnitude', 'cqt_magnitude', 'array_magnitude', 'LevelMeter', 'level_db', 'normalise', 'features',
            'cqt', 'plot_cqt']
 
-# %% ../nbs/02_cqt.ipynb #35b207d2
+# %% ../nbs/02_cqt.ipynb #ddc45cd4
 import os
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from math import ceil, gcd
+from math import ceil, gcd, prod
 from pathlib import Path
 import numpy as np
 from .settings import BINS_PER_OCTAVE, F_MIN_HZ, FPS, N_BINS, UserError
@@ -59,8 +59,8 @@ def hann_spectrum(u: np.ndarray) -> np.ndarray:
     h[edge] = 0.5 - 0.75 * (u[edge] / np.float32(np.pi) - 1)
     return h
 
-# %% ../nbs/02_cqt.ipynb #881957e6
-LOBES = 16  # a bin's band ends this many window lines from its centre: the rest of the Hann spectrum is below -83 dB
+# %% ../nbs/02_cqt.ipynb #65b71b8e
+LOBES = 16  # a bin's band ends this many window lines from its centre: the rest of the Hann spectrum is below -82 dB
 
 # %% ../nbs/02_cqt.ipynb #e048a88b
 def bands(config: CQTConfig, line_hz: float, n_lines: int) -> tuple[np.ndarray, np.ndarray]:
@@ -223,7 +223,7 @@ def check_samples(x: np.ndarray, name: str = "the wave", first_s: float = 0.0, s
         raise UserError(f"{name} holds NaN, infinite or absurdly large samples{where}: export it again from its source")
     return x
 
-# %% ../nbs/02_cqt.ipynb #91bf5405
+# %% ../nbs/02_cqt.ipynb #89ff15c6
 CLIPPED_SHARE = 0.001
 
 def clipped(x: np.ndarray) -> int:
@@ -231,8 +231,8 @@ def clipped(x: np.ndarray) -> int:
     return int(np.count_nonzero(np.abs(x) >= 0.999)) if x.size and max(x.max(), -x.min()) >= 0.999 else 0
 
 def warn_clipped(count: int, total: int, name: str) -> None:
-    """Warn if more than 0.1 % of `total` samples are clipped: the sound is used as it is, with harmonics nobody played."""
-    if count > CLIPPED_SHARE * total:
+    """Warn if more than 0.1 % of `total` samples (and ten of them) are clipped: the sound is used as it is, with harmonics nobody played."""
+    if count > max(CLIPPED_SHARE * total, 9):
         warnings.warn(f"{name} is clipped: {100 * count / total:.1f} % of its samples stand at full scale; expect extra notes", stacklevel=3)
 
 # %% ../nbs/02_cqt.ipynb #02f461a0
@@ -398,7 +398,7 @@ def torch_magnitude(block, plan: Plan):
     z = torch.cat([(torch.view_as_real(x.index_select(1, line)).view(len(x), -1, m, n, 2) * weight).sum(2) for m, line, weight in groups], 1)
     return torch.fft.ifft(torch.view_as_complex(z)).abs().transpose(1, 2)
 
-# %% ../nbs/02_cqt.ipynb #2ad0be23
+# %% ../nbs/02_cqt.ipynb #0dcac5f7
 def cqt_magnitude(wave, sr: int, config: CQTConfig = CQTConfig()):
     """Magnitudes (..., T, 352) of waves (..., S) at `sr` Hz, T = ceil(50 S / sr); silence is assumed before and after.
 
@@ -408,7 +408,7 @@ def cqt_magnitude(wave, sr: int, config: CQTConfig = CQTConfig()):
     sr = check_rate(sr)
     if not hasattr(wave, "requires_grad"): return array_magnitude(np.asarray(wave, np.float32), sr, config)
     import torch
-    rows, end = wave.reshape(-1, wave.shape[-1]).float(), frame_count(wave.shape[-1], sr)
+    rows, end = wave.reshape(prod(wave.shape[:-1]), wave.shape[-1]).float(), frame_count(wave.shape[-1], sr)
     if wave.device.type == "cpu" and not (wave.requires_grad and torch.is_grad_enabled()):
         return torch.from_numpy(array_magnitude(rows.detach().numpy(), sr, config)).view(*wave.shape[:-1], end, N_BINS)
     n_frames, left, advance = geometry(sr, config, end)
@@ -422,7 +422,7 @@ def cqt_magnitude(wave, sr: int, config: CQTConfig = CQTConfig()):
 
 def array_magnitude(wave: np.ndarray, sr: int, config: CQTConfig) -> np.ndarray:
     """As `cqt_magnitude` for a float32 array (..., S)."""
-    rows, end = wave.reshape(-1, wave.shape[-1]), frame_count(wave.shape[-1], sr)
+    rows, end = wave.reshape(prod(wave.shape[:-1]), wave.shape[-1]), frame_count(wave.shape[-1], sr)
     n_frames, left, advance = geometry(sr, config, end)
     out = np.empty((len(rows), end, N_BINS), np.float32)
     for row, to in zip(rows, out):

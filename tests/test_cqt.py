@@ -1,0 +1,390 @@
+"""What would clutter chapter 02: every sample rate, cuts of the stream, an hour without drift, memory, files of all kinds."""
+import functools
+import os
+import subprocess
+import sys
+import time
+import warnings
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies as st
+from amt_nb import cqt as C
+from amt_nb.cqt import CQTConfig, LevelMeter, audio_blocks, bin_hz, cqt, cqt_magnitude, features, frame_count, kernel_s, level_db, load_audio, normalise, prepare_wave, stream
+from amt_nb.settings import UserError
+
+OURS = CQTConfig(0.6, 0.5)
+
+
+def definition(x, sr, frames, bins, config):
+    """The sum of the chapter, cell by cell, in double precision."""
+    out = np.zeros((len(frames), len(bins)))
+    for j, (f, l) in enumerate(zip(bin_hz()[bins], kernel_s(config)[bins] * sr)):
+        for i, t in enumerate((np.asarray(frames) + config.centre) * sr / 50):
+            n = np.arange(max(int(np.ceil(t - l / 2)), 0), min(int(t + l / 2) + 1, len(x)))
+            w = (1 + np.cos(2 * np.pi * (n - t) / l)) / l
+            out[i, j] = np.sqrt(l) * abs((x[n] * w * np.exp(-2j * np.pi * f * (n - t) / sr)).sum())
+    return out
+
+
+def difference_db(a, b, floor_db=60):
+    loud = b > b.max() * 10 ** (-floor_db / 20)
+    return np.abs(20 * np.log10(np.maximum(a[loud], 1e-12) / b[loud]))
+
+
+@functools.cache
+def music(sr, seconds, seed=0, level=.1):
+    rng, t = np.random.default_rng(seed), np.arange(int(seconds * sr)) / sr
+    x = 1e-4 * rng.standard_normal(len(t))
+    for onset in np.arange(.1, seconds, .35):
+        f, a = 440 * 2 ** ((rng.integers(24, 100) - 69) / 12), int(onset * sr)
+        s = t[:min(len(t) - a, 2 * sr)]
+        for h in range(1, 9):
+            if f * h < .45 * sr: x[a:a + len(s)] += level * rng.uniform(.3, 1) / h * np.exp(-2 * s) * np.minimum(s / .004, 1) * np.sin(2 * np.pi * f * h * s + rng.uniform(0, 6))
+    x = x.astype(np.float32)
+    x.flags.writeable = False
+    return x
+
+
+def streamed(*args): return np.concatenate([m for _, m in stream(*args)])
+
+
+@pytest.mark.parametrize("sr, config", [*[(sr, OURS) for sr in (8000, 11025, 22050, 32000, 44100, 44101, 48000, 96000, 192000)],
+                                        *[(sr, CQTConfig()) for sr in (8000, 16000, 44100)], (44100, CQTConfig(0.3)), (16000, CQTConfig(2.0, 1.0))], ids=str)
+def test_equals_the_definition_at_any_rate(sr, config):
+    x = music(sr, 3)
+    frames, bins = np.arange(0, 150, 29), np.arange(3, 352, 29)
+    bins = bins[bin_hz()[bins] + 2 / kernel_s(config)[bins] < sr / 2]
+    truth = definition(x, sr, frames, bins, config)
+    for m in (cqt_magnitude(x, sr, config), streamed(x, sr, config)):
+        d = difference_db(m[np.ix_(frames, bins)], truth)
+        assert m.shape == (150, 352) and d.max() < 1 and d.mean() < 0.02
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.lists(st.integers(0, 300_000), min_size=0, max_size=12), st.sampled_from([8000, 11025]), st.integers(0, 400_000))
+def test_any_cut_gives_the_same_frames(cuts, sr, n):
+    x = music(sr, 50)[:n]
+    whole = list(stream(x, sr, OURS))
+    parts = list(stream(np.split(x, sorted(min(c, n) for c in cuts)), sr, OURS))
+    assert [f for f, _ in whole] == [f for f, _ in parts]
+    assert all(np.array_equal(a, b) for (_, a), (_, b) in zip(whole, parts))
+    assert sum(len(m) for _, m in whole) == frame_count(n, sr)
+    assert all(f == sum(len(m) for _, m in whole[:i]) for i, (f, _) in enumerate(whole))
+
+
+@pytest.mark.parametrize("sr", [16000, 44100, 11025])
+@pytest.mark.parametrize("config", [CQTConfig(), OURS], ids=["paper", "demo"])
+def test_stream_equals_one_transform_of_everything(sr, config, monkeypatch):
+    x = music(sr, 50)
+    blocks = streamed(x, sr, config)
+    monkeypatch.setattr(C, "BLOCK_FRAMES", 4000)
+    assert C.geometry(sr, config, len(blocks))[1] == 0                       # everything in one block now
+    assert len(blocks) > 2 * 900 and difference_db(cqt_magnitude(x, sr, config), blocks).max() < 0.1
+
+
+@pytest.mark.parametrize("sr", [1025, 4000, 2003])
+def test_no_drift_after_an_hour(sr):
+    at = np.array([1, 600, 1800.5, 3599])
+    def blocks():
+        for minute in range(60):
+            b = np.zeros(60 * sr, np.float32)
+            for s in at[(at >= 60 * minute) & (at < 60 * minute + 60)]: b[round((s - 60 * minute) * sr)] = 1
+            yield b
+    config, energy = CQTConfig(), np.zeros(3600 * 50)
+    for first, m in stream(blocks(), sr, config): energy[first:first + len(m)] = m[:, 100] ** 2
+    for s in at:
+        t = np.arange(round(s * 50) - 15, round(s * 50) + 16)
+        assert abs((energy[t] * t).sum() / energy[t].sum() / 50 - round(s * sr) / sr) < 1e-4
+
+
+def test_memory_is_bounded():
+    code = """if 1:
+        import resource, numpy as np
+        from amt_nb.cqt import CQTConfig, LevelMeter, stream
+        rss = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        block = np.random.default_rng(0).standard_normal(44100 * 10).astype(np.float32) * .1
+        def run(minutes):
+            meter, n = LevelMeter(), 0
+            for first, m in stream((block for _ in range(6 * minutes)), 44100, CQTConfig(.6, .5)): n += len(meter.add(m) and m)
+            return n
+        run(1); before = rss()
+        assert run(20) == 20 * 60 * 50
+        print(before, rss())
+    """
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    before, after = map(float, out.stdout.split())
+    assert after - before < 30 and after < 450
+
+
+def test_fast_enough():
+    x = music(16000, 60)
+    best = 9
+    for _ in range(4):
+        start = time.process_time()
+        for _ in stream(x, 16000, OURS): pass
+        best = min(best, (time.process_time() - start) / 60)
+    assert best < 0.0030                                                     # 0.0003 on an idle core; shared ones waver
+
+
+def test_import_is_light():
+    code = "import sys, amt_nb.cqt; print([m for m in ('torch', 'numba', 'scipy', 'soundfile', 'matplotlib', 'librosa') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+def test_compiles_without_a_writable_cache(monkeypatch):
+    import numba
+    njit = numba.njit
+    def no_cache(*a, cache=False, **k):
+        if cache: raise RuntimeError("cannot cache function: no locator available")
+        return njit(*a, **k)
+    monkeypatch.setattr(numba, "njit", no_cache)
+    out = np.empty((1, 1), np.float32)
+    C.compiled.__wrapped__(C.upright)(np.array([[3 + 4j]], np.complex64), 0, out)
+    assert out[0, 0] == 5
+
+
+def test_every_key_is_at_its_place():
+    t = np.arange(16000 * 3) / 16000
+    x = np.stack([np.sin(2 * np.pi * 440 * 2 ** ((k - 69) / 12) * t) for k in range(21, 109)]).astype(np.float32)
+    for config in (CQTConfig(), OURS):
+        m = cqt_magnitude(x, 16000, config)
+        assert m.shape == (88, 150, 352) and (m[:, 75].argmax(1) == 4 * np.arange(88)).all()
+        assert np.abs(20 * np.log10(m[:, 75].max(1) / (np.sqrt(kernel_s(config)[::4] * 16000) / 2))).max() < 0.1
+
+
+def test_shift_by_hops_and_half_hops():
+    x = music(16000, 4)
+    a, b = cqt_magnitude(x, 16000), cqt_magnitude(np.r_[np.zeros(320 * 7, np.float32), x], 16000)
+    assert difference_db(b[7:], a).max() < 0.1
+    centred = cqt_magnitude(x, 16000, CQTConfig(1.0, 0.5))
+    assert difference_db(cqt_magnitude(x[160:], 16000), centred[:len(x[160:]) // 320]).max() < 0.6
+
+
+def test_tensor_array_and_gradient():
+    torch = pytest.importorskip("torch")
+    x = np.stack([music(16000, 2), np.zeros(32000, np.float32)])
+    for sr in (16000, 44100):
+        wave = torch.from_numpy(x).requires_grad_()
+        m = cqt_magnitude(wave, sr, OURS)
+        assert difference_db(cqt_magnitude(x, sr, OURS), m.detach().numpy()).max() < 0.05
+        weight = torch.randn(m.shape, generator=torch.Generator().manual_seed(0))
+        grad, = torch.autograd.grad((m * weight).sum(), wave)
+        assert torch.isfinite(grad).all() and (grad[1] == 0).all()
+        step = torch.randn(wave.shape, generator=torch.Generator().manual_seed(1)) * 1e-3
+        step[1] = 0
+        with torch.no_grad():
+            f = lambda w: (cqt_magnitude(w, sr, OURS).double() * weight).sum()
+            assert abs((f(wave + step) - f(wave - step)) / 2 - (grad * step).sum()) < 0.02 * (grad * step).norm()
+    log = normalise(cqt_magnitude(torch.zeros(1, 1600, requires_grad=True), 16000), 0.)
+    assert torch.isfinite(torch.autograd.grad(log.sum(), log)[0]).all()
+
+
+def test_long_tensor_needs_blocks():
+    torch = pytest.importorskip("torch")
+    x = music(16000, 45)
+    m = cqt_magnitude(torch.from_numpy(x).requires_grad_(), 16000, OURS).detach().numpy()
+    assert difference_db(m, cqt_magnitude(x, 16000, OURS)).max() < 0.05
+
+
+def test_plain_tensor_stays_a_tensor():
+    torch = pytest.importorskip("torch")
+    assert tuple(cqt_magnitude(torch.zeros(2, 3, 1000), 16000).shape) == (2, 3, 4, 352)
+    assert tuple(cqt_magnitude(torch.zeros(5, 0, requires_grad=True), 16000).shape) == (5, 0, 352)
+    assert tuple(cqt_magnitude(torch.zeros(16000).half(), 16000).shape) == (50, 352)
+
+
+def test_librosa_agrees():
+    librosa = pytest.importorskip("librosa")
+    x = music(16000, 12)
+    for s in (1.0, 0.6):
+        theirs = np.abs(librosa.cqt(x, sr=16000, hop_length=320, fmin=27.5, n_bins=352, bins_per_octave=48, sparsity=0, filter_scale=s, pad_mode="constant")).T[:600]
+        d = difference_db(cqt_magnitude(x, 16000, CQTConfig(s)), theirs)
+        assert d.mean() < 0.3 and np.percentile(d, 95) < 1.0
+
+
+def test_nnaudio_agrees():
+    torch, module = pytest.importorskip("torch"), pytest.importorskip("nnAudio.features.cqt")
+    x = music(16000, 6)
+    layer = module.CQT1992v2(sr=16000, hop_length=320, fmin=27.5, n_bins=352, bins_per_octave=48, pad_mode="constant", output_format="Magnitude", verbose=False)
+    with torch.no_grad(): theirs = layer(torch.from_numpy(x)[None])[0].numpy().T[:300]
+    d = difference_db(cqt_magnitude(x, 16000), theirs)
+    assert d.mean() < 0.1 and np.percentile(d, 95) < 0.3
+
+
+def test_level_is_shared_and_robust():
+    x = music(16000, 40)
+    m = cqt_magnitude(x, 16000, OURS)
+    meter = LevelMeter(OURS)
+    for _, part in stream(np.array_split(x, 7), 16000, OURS): meter.add(part)
+    assert meter.level_db == level_db(m, OURS)
+    peaks = 20 * np.log10(m.max(1))
+    assert abs(meter.level_db - np.percentile(peaks[peaks > C.SILENCE_DB], 95)) < 0.15
+    padded = np.r_[np.zeros(16000 * 300, np.float32), x, np.zeros(16000 * 300, np.float32)]
+    assert abs(level_db(cqt_magnitude(padded, 16000, OURS), OURS) - meter.level_db) < 1.5
+    clicked = x.copy()
+    clicked[16000 * 20:16000 * 20 + 50] = 1
+    clicked[16000 * 10:16000 * 10 + 800] = np.sin(np.arange(800))           # 50 ms at full scale
+    assert abs(level_db(cqt_magnitude(clicked, 16000, OURS), OURS) - meter.level_db) < 0.5
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.floats(-40, 20))
+def test_gain_does_not_matter(gain_db):
+    x = music(16000, 3)
+    a, b = cqt(x, 16000, OURS), cqt(x * np.float32(10 ** (gain_db / 20)), 16000, OURS)
+    assert np.abs(a - b).max() < 0.1 / 80 * 2 + 1e-4
+
+
+def test_features_equal_cqt():
+    x = music(11025, 60)
+    whole = cqt(x, 11025, OURS)
+    for held in (10 ** 9, 1):
+        parts = list(features(np.split(x, [5, 500, 90000]), 11025, OURS, held_frames=held))
+        assert [f for f, _ in parts][0] == 0 and np.abs(np.concatenate([p for _, p in parts]) - whole).max() < 1e-5
+    assert whole.dtype == np.float32 and whole.min() >= -1 and whole.max() <= 1
+
+
+def test_silence_dc_and_hiss():
+    assert (cqt(np.zeros(16000), 16000) == -1).all()
+    hiss = np.random.default_rng(0).integers(-1, 2, 48000).astype(np.int16)
+    assert cqt(hiss, 16000).max() < -0.4                                     # the last bit of 16 stays near the floor
+    inside = cqt_magnitude(np.full(16000 * 8, .5, np.float32), 16000)[150:250]
+    assert inside.max() < 1e-3                                               # a constant is below A0's band
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 319, 321])
+@pytest.mark.parametrize("sr", [1000, 8000, 44100])
+def test_tiny_waves(n, sr):
+    c = cqt(np.ones(n), sr)
+    assert c.shape == (frame_count(n, sr), 352) and np.isfinite(c).all()
+    assert sum(len(f) for _, f in features(np.ones(n), sr)) == len(c)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 8), st.integers(9, 50), st.booleans(), st.sampled_from(["float32", "float64", "float16", "int16", "int32", "uint8"]))
+def test_prepare_wave_shapes_and_types(channels, n, first, dtype):
+    x = np.random.default_rng(n).uniform(-.9, .9, (n, channels))
+    scale = {"int16": 2 ** 15, "int32": 2 ** 31, "uint8": 128}.get(dtype, 1)
+    given = (x * scale + (128 if dtype == "uint8" else 0)).astype(dtype)
+    wave, sr = prepare_wave(given.T if first else given, 44100)
+    assert wave.dtype == np.float32 and wave.shape == (n,) and sr == 44100 and wave.flags.c_contiguous
+    assert np.abs(wave - x.mean(1)).max() < (0.02 if dtype == "uint8" else 2e-3)
+
+
+@pytest.mark.parametrize("wave, sr, words", [
+    ([0, np.inf], 16000, "infinite"), ([1e12], 16000, "absurdly large"), (np.zeros((20, 20)), 16000, "shape"), (np.zeros(()), 16000, "shape"),
+    ([True], 16000, "type"), ([1j], 16000, "type"), ([0.], 0, "1000"), ([0.], 22050.5, "whole"), ([0.], None, "sample rate"), ([0.], "16k", "sample rate")])
+def test_what_is_no_sound(wave, sr, words):
+    with pytest.raises(UserError, match=words) as e: cqt(np.asarray(wave), sr)
+    assert "\n" not in str(e.value)
+
+
+def test_nan_in_a_stream():
+    with pytest.raises(UserError, match="NaN"):
+        for _ in stream([np.zeros(5), np.array([np.nan])], 16000): pass
+
+
+# files -------------------------------------------------------------------------------------------------------------
+
+@pytest.fixture(scope="module")
+def tone():
+    t = np.arange(44100 * 8) / 44100
+    return (.3 * np.sin(2 * np.pi * 440 * t) + .02 * np.random.default_rng(0).standard_normal(len(t))).astype(np.float32)
+
+
+def write(path, x, sr=44100, **kw):
+    import soundfile
+    soundfile.write(path, x, sr, **kw)
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.wav", "b.flac", "c.ogg", "d.mp3", "Où est l'été — № 5.FLAC", "no_suffix"])
+def test_formats_and_names(tmp_path, tone, name):
+    folder = tmp_path / "música ñ 日本"
+    folder.mkdir()
+    path = write(folder / name, np.c_[tone, tone], format=None if "." in name else "WAV")
+    wave, sr = load_audio(path)
+    assert sr == 44100 and abs(len(wave) - len(tone)) < 100 and wave.dtype == np.float32
+    assert np.sqrt(np.mean((wave[:len(tone)] - tone[:len(wave)]) ** 2)) < 0.03
+    blocks = audio_blocks(str(path), 1.7)
+    assert np.array_equal(np.concatenate(list(blocks)), wave) and np.array_equal(np.concatenate(list(blocks)), wave)
+    assert np.array_equal(streamed(path, None, OURS), streamed(wave, sr, OURS))
+    with pytest.raises(UserError, match="44100 Hz, not 16000"): stream(path, 16000)
+
+
+@pytest.mark.parametrize("name, content, words", [
+    ("empty.wav", b"", "is empty"), ("text.wav", b"hello\n" * 99, "no sound file"), ("text.mp3", b"hello\n" * 99, "no sound file"), ("song.m4a", b"\0\0\0 ftypM4A " + bytes(999), "MPEG-4.*ffmpeg"),
+    ("song.mp3", b"MThd\0\0\0\6" + bytes(99), "a MIDI file"), ("x.wav", b"RIFF\0\0\0\0WAVEfmt ", "no sound file"), ("cut.flac", b"fLaC\0\0", "no sound file"), ("zeros.wav", bytes(70000), "no sound file")])
+def test_no_sound_files(tmp_path, name, content, words):
+    (tmp_path / name).write_bytes(content)
+    for f in (load_audio, audio_blocks, lambda p: list(features(p))):
+        with pytest.raises(UserError, match=words) as e: f(tmp_path / name)
+        assert "\n" not in str(e.value) and name in str(e.value)
+
+
+def test_missing_folder_and_forbidden(tmp_path, tone):
+    with pytest.raises(UserError, match="no such file"): load_audio(tmp_path / "missing.wav")
+    with pytest.raises(UserError, match="is a folder"): load_audio(tmp_path)
+    path = write(tmp_path / "mine.wav", tone)
+    path.chmod(0)
+    if not os.access(path, os.R_OK):
+        with pytest.raises(UserError, match="cannot be read"): load_audio(path)
+
+
+def test_no_samples_and_nan(tmp_path):
+    with pytest.raises(UserError, match="holds no samples"): load_audio(write(tmp_path / "none.wav", np.zeros((0, 2))))
+    bad = np.zeros(44100 * 3, np.float32)
+    bad[44100 * 2] = np.nan
+    with pytest.raises(UserError, match=r"nan.wav holds NaN.* at 2\.00 s"): load_audio(write(tmp_path / "nan.wav", bad, subtype="FLOAT"))
+
+
+@pytest.mark.parametrize("suffix", ["mp3", "flac"])
+def test_what_breaks_off_is_used_as_far_as_it_goes(tmp_path, tone, suffix):
+    path = write(tmp_path / f"whole.{suffix}", tone)
+    data = path.read_bytes()
+    (half := tmp_path / f"half.{suffix}").write_bytes(data[:len(data) // 2])
+    with pytest.warns(UserWarning, match="breaks off"): wave, sr = load_audio(half)
+    assert 3 * sr < len(wave) < 4.5 * sr and np.isfinite(wave).all()
+    assert abs(np.corrcoef(wave[sr:2 * sr], tone[sr:2 * sr])[0, 1]) > .95
+
+
+@pytest.mark.parametrize("suffix", ["ogg", "wav"])
+def test_cut_files_whose_head_does_not_tell(tmp_path, tone, suffix):
+    data = write(tmp_path / f"whole.{suffix}", tone).read_bytes()
+    (half := tmp_path / f"half.{suffix}").write_bytes(data[:len(data) // 2])
+    wave, sr = load_audio(half)
+    assert 3 * sr < len(wave) < 5 * sr
+    assert list(features(half)) != []
+
+
+def test_noise_in_the_middle_of_a_file(tmp_path, tone):
+    data = bytearray(write(tmp_path / "whole.flac", tone).read_bytes())
+    data[len(data) // 2:len(data) // 2 + 3000] = np.random.default_rng(0).bytes(3000)
+    (tmp_path / "hurt.flac").write_bytes(data)
+    with pytest.warns(UserWarning, match="breaks off"): wave, sr = load_audio(tmp_path / "hurt.flac")
+    assert len(wave) > 3 * sr
+
+
+def test_clipping_warns_once_and_goes_on(tmp_path, tone):
+    path = write(tmp_path / "loud.wav", np.clip(5 * tone, -1, 1))
+    blocks = audio_blocks(path)
+    with pytest.warns(UserWarning, match="clipped: .* %"): list(blocks)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        list(blocks)
+        load_audio(write(tmp_path / "fine.wav", tone))
+
+
+@pytest.mark.parametrize("channels", [1, 2, 6, 12])
+def test_any_number_of_channels_in_a_file(tmp_path, tone, channels):
+    x = np.zeros((44100, channels), np.float32)
+    x[:, 0] = tone[:44100]
+    wave, _ = load_audio(write(tmp_path / "many.wav", x, subtype="FLOAT"))
+    assert np.abs(wave - tone[:44100] / channels).max() < 1e-6
+
+
+def test_plot(tmp_path):
+    import matplotlib
+    matplotlib.use("agg")
+    ax = C.plot_cqt(np.full((100, 352), -1, np.float32), first_s=3, title="x")
+    assert ax.get_xlim() == (3, 5) and ax.get_title() in ("x", "") and C.plot_cqt(np.zeros((1, 352)), ax=ax) is ax
