@@ -11,12 +11,13 @@ __all__ = ['MAPS_LICENCE', 'PIECE_RULES', 'ASAP_LICENCE', 'GUITARSET_LICENCE', '
            'without_leaks', 'by_role', 'Features', 'audio_key', 'prepare_one', 'prepare', 'chunk_queue', 'parse_ratio',
            'Pools', 'PoolConfig', 'split', 'Batches', 'dataset', 'table']
 
-# %% ../nbs/04_corpora.ipynb #cafba20e
-import contextlib, csv, errno, functools, hashlib, io, json, os, re, shutil, sys, tarfile, time, zipfile, zlib
+# %% ../nbs/04_corpora.ipynb #06c8a082
+import contextlib, csv, errno, functools, hashlib, importlib.metadata, io, json, os, re, shutil, sys, tarfile, time, zipfile, zlib
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 import numpy as np
 from .settings import CHUNK_FRAMES, FPS, INSTRUMENTS, N_BINS, N_KEYS, UserError, fill, nearest, paths
 from .notes import NOTE_DTYPE, as_notes, empty_notes, onset_roll, read_midi, read_pedal, to_roll
@@ -110,7 +111,7 @@ def maps(path):
     if not out: raise UserError(f'maps: neither splits.csv with labels.zip nor a MAPS_MUS-*.wav in {path}')
     return out
 
-# %% ../nbs/04_corpora.ipynb #dce76c25
+# %% ../nbs/04_corpora.ipynb #f4d636b0
 PIECE_RULES = tuple((re.compile(a), b) for a, b in (
     (r'^maps_mus-', ''), (r'[-_]format\d+$', ''), (r'_no(_\w+)?_repeat$', ''),
     (r'^chpn[-_](?:op10_)?e0*(\d+)$', r'chopin_etudes_op_10_\1'), (r'^chpn_op25_e0*(\d+)$', r'chopin_etudes_op_25_\1'),
@@ -118,7 +119,7 @@ PIECE_RULES = tuple((re.compile(a), b) for a, b in (
     (r'^liz_et0*(\d)$', r'liszt_gran_etudes_de_paganini_\1'), (r'^(liszt_gran_etudes_de_paganini_\d).*', r'\1'),
     (r'^pathetique_(\d)$', r'beethoven_piano_sonatas_8-\1'), (r'^mond_(\d)$', r'beethoven_piano_sonatas_14-\1'),
     (r'^waldstein_(\d)$', r'beethoven_piano_sonatas_21-\1'), (r'^appass_(\d)$', r'beethoven_piano_sonatas_23-\1'),
-    (r'^mz_311_(\d)$', r'mozart_piano_sonatas_8-\1'), (r'^mz_331_(\d)$', r'mozart_piano_sonatas_11-\1'),
+    (r'^mz_311_(\d)$', r'mozart_piano_sonatas_9-\1'), (r'^mz_331_(\d)$', r'mozart_piano_sonatas_11-\1'),
     (r'^mz_332_(\d)$', r'mozart_piano_sonatas_12-\1'), (r'^mz_333_(\d)$', r'mozart_piano_sonatas_13-\1'),
     (r'^schub_d760_(\d)$', r'schubert_wanderer_fantasie'), (r'^schumm?-(\d)$', r'schubert_moment_musical_no_\1'),
     (r'^scn15_(\d+)$', r'schumann_kinderszenen_\1'), (r'^scn16_(\d+)$', r'schumann_kreisleriana_\1'),
@@ -236,21 +237,27 @@ def musicnet(path, seed=42):
     role = {best[k].id: 'validation' if j < 5 else 'paired' for j, k in enumerate(order)}
     return [replace(r, role=role.get(r.id, r.role)) for r in out]
 
-# %% ../nbs/04_corpora.ipynb #fe51e6df
+# %% ../nbs/04_corpora.ipynb #88ca8085
 MUSIC21_LICENCE = 'score: corpus of music21 (M. S. Cuthbert and contributors), read at run time; some encodings are for non-commercial use'
 KEYBOARD = ('bach/bwv846', 'mozart/k545/movement1_exposition', 'joplin/maple_leaf_rag', 'chopin/mazurka06-2', 'cpebach/h186')
 QUARTETS = ('haydn/opus1no1/movement2', 'mozart/k80/movement3', 'haydn/opus1no1/movement1', 'mozart/k155/movement3', 'haydn/opus1no1/movement4', 'mozart/k156/movement3', 'haydn/opus1no1/movement5',
             'mozart/k80/movement2', 'haydn/opus1no1/movement3', 'mozart/k155/movement2', 'mozart/k156/movement2', 'mozart/k80/movement4', 'mozart/k155/movement1', 'haydn/opus74no1/movement2',
             'mozart/k458/movement3', 'haydn/opus74no1/movement3', 'mozart/k458/movement2', 'schumann_robert/opus41no1/movement3', 'haydn/opus74no1/movement1', 'mozart/k458/movement1')
 
+def _music21():
+    "The package music21, kept from doubling the size of a notebook's figures a second after its import (by a timer)."
+    if 'music21' not in sys.modules:
+        with mock.patch('threading.Timer'): import music21
+    return importlib.import_module('music21')
+
 def chorales():
     "Names of Bach's chorales in the installed music21 corpus, as corpus.parse takes them, in the order of their numbers."
-    import music21
+    music21 = _music21()
     names = {p.name.removesuffix('.mxl') for p in map(Path, music21.corpus.getComposer('bach')) if re.fullmatch(r'bwv\d+\.\d+\.mxl', p.name)}
     return [f'bach/{n}' for n in sorted(names, key=lambda n: [int(x) for x in n[3:].split('.')])]
 
 def _parse(name, tempo=84.):
-    import music21
+    music21 = _music21()
     try: score = music21.corpus.parse(name)
     except Exception as e: raise UserError(f'music21 cannot read its score {name}: {type(e).__name__}') from None
     marks = [m.getQuarterBPM() for m in score.recurse().getElementsByClass('MetronomeMark') if m.number]
@@ -265,7 +272,6 @@ def _parse(name, tempo=84.):
 
 def corpus_score(name, cache=None):
     "Notes of a score of the installed music21 corpus at its own tempo (84 quarters a minute where it has none), instrument = number of the part; parsed once, then from the cache."
-    import importlib.metadata
     path = Path(cache or paths().cache) / 'scores' / f'{name.replace("/", "_")}-{importlib.metadata.version("music21")}.npy'
     if not path.exists(): save_whole(path, _parse(name))
     return np.load(path)
@@ -503,10 +509,8 @@ def prepare_one(recording, folder, config=CQTConfig()):
     roll, kept = _prepare_notes(notes, frames, folder) if notes is not None else (None, None)
     return Features(r.id, r.piece, r.group, r.role, frames, r.source, *[p and str(p) for p in (cqt_path, roll, kept)])
 
-# %% ../nbs/04_corpora.ipynb #6bcaf92b
+# %% ../nbs/04_corpora.ipynb #a47d6a78
 def _attempt(k, recording, folder, config):
-    import torch
-    torch.set_num_threads(1)        # one core a process: several threads in each only wait for each other
     try: return k, prepare_one(recording, folder, config), None
     except DiskFull: raise
     except (ValueError, OSError, RuntimeError, KeyError, EOFError, zipfile.BadZipFile) as e: return k, None, ' '.join(str(e).split())[:200] or type(e).__name__
