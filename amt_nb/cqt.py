@@ -208,7 +208,7 @@ def frame_count(n_samples: int, sr: int) -> int:
     """Frames of a wave: ceil(50 n_samples / sr), each that begins before the end."""
     return -(-n_samples * FPS // sr)
 
-# %% ../nbs/02_cqt.ipynb #58fba957
+# %% ../nbs/02_cqt.ipynb #9a5336a2
 def check_rate(sr) -> int:
     """`sr` as a whole number; UserError unless 1,000 .. 768,000 Hz."""
     try: ok = sr == int(sr) and 1000 <= sr <= 768_000
@@ -223,7 +223,6 @@ def check_samples(x: np.ndarray, name: str = "the wave", first_s: float = 0.0, s
         raise UserError(f"{name} holds NaN, infinite or absurdly large samples{where}: export it again from its source")
     return x
 
-# %% ../nbs/02_cqt.ipynb #89ff15c6
 CLIPPED_SHARE = 0.001
 
 def clipped(x: np.ndarray) -> int:
@@ -433,9 +432,9 @@ def array_magnitude(wave: np.ndarray, sr: int, config: CQTConfig) -> np.ndarray:
             to[:] = block_magnitude(np.pad(check_samples(row), (0, plan.n_samples - len(row))), plan, 0, end)
     return out.reshape(*wave.shape[:-1], end, N_BINS)
 
-# %% ../nbs/02_cqt.ipynb #e42407b3
+# %% ../nbs/02_cqt.ipynb #20128c0f
 SILENCE_DB = -60.0     # a frame whose loudest bin is below this is not counted: about -88 dB of full scale at A4, 16-bit noise
-QUIETEST_DB = -20.0    # the level is never below this: the hiss of an empty room is not blown up into music
+QUIETEST_DB = -30.0    # the level is never below this: the hiss of an empty room is not blown up into music
 
 class LevelMeter:
     """The level of a recording, from magnitudes added block by block: a histogram of the frames' maxima in 0.1 dB."""
