@@ -137,15 +137,19 @@ def make_fabric(config: TrainConfig):
     strategy = 'ddp' if config.strategy == 'auto' and config.devices > 1 else config.strategy
     return Fabric(accelerator=accelerator, devices=config.devices, strategy=strategy, precision=precision)
 
-# %% ../nbs/14_training.ipynb #310c4a47
-def average_gradients(parameters, fabric) -> None:
-    """Replace each gradient by its mean over the processes, in one message; nothing to do for one process."""
-    if fabric.world_size == 1: return
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    flat = fabric.all_reduce(torch.cat([g.reshape(-1) for g in gradients]), reduce_op='mean')
-    for g, mean in zip(gradients, flat.split([g.numel() for g in gradients])): g.copy_(mean.view_as(g))
+# %% ../nbs/14_training.ipynb #1494ddf7
+def average_gradients(parameters, n_processes: int, add=None) -> None:
+    """Replace each gradient by its mean over the processes, in one message; one process has nothing to do.
 
-# %% ../nbs/14_training.ipynb #877f3e36
+    add: sums a tensor over the processes in place, `torch.distributed.all_reduce` by default.
+    """
+    if n_processes == 1: return
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    flat = torch.cat([g.reshape(-1) for g in gradients])
+    (add or torch.distributed.all_reduce)(flat)
+    for g, total in zip(gradients, flat.split([g.numel() for g in gradients])): g.copy_(total.view_as(g) / n_processes)
+
+# %% ../nbs/14_training.ipynb #9be6eae1
 class _Update:
     """A turn made ready: its parameters, its AdamW, and the parameters that must stand still while it plays."""
     def __init__(self, turn, models, trainable, config, fabric):
@@ -168,13 +172,15 @@ class _Update:
         for group in self.optimiser.param_groups: group['lr'] = self.scale * learning_rate(step, self.config)
         with self.fabric.autocast(): terms = self.turn.loss(models, batch, step)
         self.fabric.backward(terms['total'])
-        average_gradients(self.on, self.fabric)
+        average_gradients(self.on, self.fabric.world_size)
         norm = nn.utils.clip_grad_norm_(self.on, self.clip, foreach=True)
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         return {f'{self.turn.name}.{k}': v for k, v in (terms | {'grad_norm': norm}).items()}
 
-# %% ../nbs/14_training.ipynb #872f0043
+# %% ../nbs/14_training.ipynb #5d5a0b82
+_NEVER = 2**62      # a step that no run reaches
+
 class Meter:
     """Means of named numbers, added up on the device: `add` never waits for it, `read` does.
 
@@ -188,8 +194,8 @@ class Meter:
         device = next((v.device for v in terms.values() if torch.is_tensor(v)), 'cpu')
         values = torch.stack([torch.as_tensor(v, device=device).detach().float().reshape(()) for v in terms.values()])
         names = tuple(terms)
-        total, bad, count = self.groups.get(names) or (torch.zeros_like(values), torch.full_like(values, -1, dtype=torch.long), 0)
-        self.groups[names] = (total + values, torch.where((bad < 0) & ~values.isfinite(), step, bad), count + 1)
+        total, bad, count = self.groups.get(names) or (torch.zeros_like(values), torch.full_like(values, _NEVER, dtype=torch.long), 0)
+        self.groups[names] = (total + values, torch.where(values.isfinite(), bad, bad.clamp(max=step)), count + 1)
 
     def read(self, fabric=None) -> tuple[dict[str, float], tuple[int, str] | None]:
         """(means by name since the last `clear`, (step, name) of the first number that was not finite or None)."""
@@ -197,10 +203,10 @@ class Meter:
         for group, (names, (total, first, count)) in enumerate(self.groups.items()):
             means = total / count
             if fabric is not None and fabric.world_size > 1:
-                means, first = fabric.all_reduce(means, reduce_op='mean'), fabric.all_reduce(first, reduce_op='max')
+                means, first = fabric.all_reduce(means, reduce_op='mean'), fabric.all_reduce(first, reduce_op='min')
             for n, m, f in zip(names, means.tolist(), first.tolist()):
                 s, c = sums.get(n, (0., 0)); sums[n] = (s + m * count, c + count)
-                if f >= 0: bad.append((f, group, n.endswith('grad_norm') + n.endswith(('total', 'grad_norm')), n))    # parts, their sum, its gradient
+                if f < _NEVER: bad.append((f, group, n.endswith('grad_norm') + n.endswith(('total', 'grad_norm')), n))    # parts, their sum, its gradient
         worst = min(bad, default=None)
         return {n: s / c for n, (s, c) in sums.items()}, worst and (worst[0], worst[-1])
 
@@ -563,15 +569,17 @@ def _save_average(run, name) -> None:
                       {'step': run.step, 'best': run.best, 'train': run.identity['train']})
     except OSError as e: warnings.warn(f'{run.folder / name} of step {run.step} not written ({e.strerror})')
 
-# %% ../nbs/14_training.ipynb #9dd2aa68
+# %% ../nbs/14_training.ipynb #14252247
 def _decide(run, caught, stop) -> tuple[bool, bool]:
     """(stop now, save now); several processes agree on it, once a record, so that none waits for another."""
     due = time.monotonic() - run.saved >= run.config.checkpoint_every_s
-    answer = [bool(caught or stop), due]
     if run.fabric.world_size > 1:
         if run.step % run.config.record_every and run.step != run.config.steps: return False, False
-        answer = run.fabric.all_reduce(torch.tensor(answer, dtype=torch.float, device=run.fabric.device), reduce_op='max').bool().tolist()
-    return answer[0], answer[1] or answer[0] or run.step == run.config.steps
+        mine = torch.tensor([caught[0] if caught else 0, stop, due], dtype=torch.float, device=run.fabric.device)
+        number, stop, due = run.fabric.all_reduce(mine, reduce_op='max').int().tolist()
+        if number and not caught: caught.append(number)         # the signal that another process received
+    stop = bool(caught or stop)
+    return stop, bool(due) or stop or run.step == run.config.steps
 
 def _after(run, log, validate, callbacks) -> bool:
     """What follows a step: averaging, a record, a validation; True when a callback asks to stop."""

@@ -342,7 +342,11 @@ def child_ddp(rank, port, folder, pipe):
     weights = {k: v.numpy().copy() for k, v in models['G'].state_dict().items()}
     try: fit(models, [Turn('G', ('G',), nan_on_rank_1)], batches, config, fabric=fabric)
     except UserError as e: problem = str(e)
-    pipe.send((cut.step, whole.best, problem, weights))
+    models, turns = plain()
+    if rank == 1: turns[0] = Turn('G', ('G',), lambda m, b, step: at(3, lambda: os.kill(os.getpid(), signal.SIGTERM))(step) or plain()[1][0].loss(m, b, step))
+    try: fit(models, turns, batches, config, folder / 'c', fabric=fabric); code = 0
+    except SystemExit as e: code = e.code
+    pipe.send((cut.step, whole.best, problem, weights, code))
 
 
 def nan_on_rank_1(m, b, step):
@@ -372,9 +376,10 @@ def test_two_processes_equal_one_with_twice_the_batch(tmp_path):
     twice = lambda n: {k: torch.cat([batches(2 * n)[k], batches(2 * n + 1)[k]]) for k in ('x', 'y')}
     history = fit(models, turns, twice, NEVER, validate=plain_validate)
     assert all(here.poll(90) for here, _ in pipes)
-    (step, best, problem, weights), (_, _, problem1, _) = [here.recv() for here, _ in pipes]
+    (step, best, problem, weights, code), (_, _, problem1, _, code1) = [here.recv() for here, _ in pipes]
     for p in ranks: wait(p, 0)
     for k, v in models['G'].state_dict().items(): np.testing.assert_allclose(weights[k], v.numpy(), atol=2e-5, rtol=0)
+    assert code == code1 == 143 and load_checkpoint(tmp_path / 'c')['step'] == 5           # rank 1 alone was told to stop
     assert step == 24 and best['step'] == history.best['step'] and abs(best['value'] - history.best['value']) < 1e-4
     assert problem == problem1 and 'G.total was not finite at step 7' in problem
     two = [json.loads(l) for l in (tmp_path / 'b' / 'log.jsonl').read_text().splitlines()]
