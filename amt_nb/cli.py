@@ -47,7 +47,7 @@ def check_output(path: Path, recording: Path | None = None, make: bool = False) 
     except OSError as error: raise UserError(f'{path} cannot be written: {error.strerror or error}') from None
     if not os.access(path.parent, os.W_OK): raise UserError(f'{path} cannot be written: the folder {path.parent} is read-only')
 
-# %% ../nbs/90_cli.ipynb #26b904c7
+# %% ../nbs/90_cli.ipynb #32e6a5ae
 def csv_text(notes) -> str:
     """Notes as a table with a header: onset_s, offset_s, pitch, name, velocity."""
     from amt_nb.notes import pitch_name
@@ -59,7 +59,7 @@ def json_text(notes, recording: Path, seconds: float, weights: str) -> str:
     import json
     rows = [dict(onset_s=round(float(n['onset_s']), 4), offset_s=round(float(n['offset_s']), 4), pitch=int(n['pitch']),
                  velocity=int(n['velocity'])) for n in notes]
-    return json.dumps(dict(recording=recording.name, seconds=round(seconds, 3), weights=weights, notes=rows), indent=1) + '\n'
+    return json.dumps(dict(recording=recording.name, seconds=round(float(seconds), 3), weights=weights, notes=rows), indent=1) + '\n'
 
 # %% ../nbs/90_cli.ipynb #1c6598a9
 class Progress:
