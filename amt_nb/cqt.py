@@ -188,8 +188,8 @@ def block_magnitude(block: np.ndarray, plan: Plan, left: int = 0, n: int | None 
     compiled(upright)(fft.ifft(z, overwrite_x=True), left, out)
     return out
 
-# %% ../nbs/02_cqt.ipynb #f0c18135
-BLOCK_FRAMES = 1024
+# %% ../nbs/02_cqt.ipynb #343ce226
+BLOCK_FRAMES = 768     # 15 s: longer ones leave the cache, shorter ones are all margin
 
 def geometry(sr: int, config: CQTConfig, n_total: int | None = None) -> tuple[int, int, int]:
     """(frames in a block, left margin, frames gained a block); one block for all `n_total` frames if they fit.
