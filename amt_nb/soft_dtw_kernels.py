@@ -11,12 +11,13 @@ __all__ = ['LANES', 'FAST', 'I64', 'VEC', 'IVEC', 'EXP2', 'STRIP', 'CHUNK', 'GRO
            'chunk_counts', 'relay_forward', 'relay_backward', 'gradients', 'on_gpu', 'gpu_pow2', 'gpu_exp2', 'gpu_cost',
            'gpu_step', 'gpu_forward', 'gpu_backward', 'GpuPairs', 'engine']
 
-# %% ../nbs/19_soft_dtw_kernels.ipynb #0bfa8533
+# %% ../nbs/19_soft_dtw_kernels.ipynb #062a0dd2
 import inspect
 import math
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numba
 import numpy as np
@@ -26,8 +27,11 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-try: import triton
-except ImportError: triton = None       # no GPU kernels here
+try:
+    import triton
+    import triton.language as tl
+except ImportError:                     # no GPU kernels here; their signatures still need the name
+    triton, tl = None, SimpleNamespace(constexpr=object)
 
 from .settings import UserError
 
@@ -51,8 +55,8 @@ class Lanes:
         f = cgutils.get_or_insert_function(self.b.module, ir.FunctionType(VEC, [VEC]), f'llvm.{name}.v{LANES}f64')
         return Lanes(self.b, self.b.call(f, [self.v]))
 
-# %% ../nbs/19_soft_dtw_kernels.ipynb #51b6c71f
-EXP2 = [math.log(2) ** i / math.factorial(i) for i in range(12)]    # 2**f on [-1/2, 1/2] to 4e-17
+# %% ../nbs/19_soft_dtw_kernels.ipynb #1bb0e08d
+EXP2 = [math.log(2) ** i / math.factorial(i) for i in range(14)]    # 2**f on [-1/2, 1/2] to 4e-18
 
 def lanes_pow2(d):
     """2**d for whole lanes d in -1022..1023: the sum with a magic number leaves d in the low bits; shift them into the exponent."""
@@ -512,9 +516,8 @@ def gradients(p, wants=('x', 'y')):
         gy = gy.reshape(p.y.shape)[:, :, STRIP - 1:STRIP - 1 + p.M].transpose(0, 2, 1)
     return gx if slopes else None, gy if slopes else None, matrix if 'matrix' in wants else None, path if 'path' in wants else None
 
-# %% ../nbs/19_soft_dtw_kernels.ipynb #18600cb2
+# %% ../nbs/19_soft_dtw_kernels.ipynb #0a427d56
 GPU_STRIP, GPU_CHUNK = 64, 64       # rows and anti-diagonals of a tile: one warp, two rows a thread
-if triton is not None: import triton.language as tl
 
 def on_gpu(function):
     """`function` as a Triton kernel; left alone where Triton is missing."""
@@ -529,7 +532,9 @@ def gpu_pow2(d):
 @on_gpu
 def gpu_exp2(f):
     """2**f on [-1/2, 1/2], float64."""
-    p = f * 4.445538271870811e-10 + 7.054911620801122e-09
+    p = f * 1.3691488853904124e-12 + 2.5678435993488202e-11
+    p = p * f + 4.445538271870811e-10
+    p = p * f + 7.054911620801121e-09
     p = p * f + 1.0178086009239699e-07
     p = p * f + 1.3215486790144307e-06
     p = p * f + 1.5252733804059841e-05
@@ -541,9 +546,9 @@ def gpu_exp2(f):
     p = p * f + 0.6931471805599453
     return p * f + 1.0
 
-# %% ../nbs/19_soft_dtw_kernels.ipynb #a2409af0
+# %% ../nbs/19_soft_dtw_kernels.ipynb #16b2cbfc
 @on_gpu
-def gpu_cost(x, y, costs, b, i0, k, n, m, M, dims, xs, ys, lane, KIND: 'tl.constexpr', H: 'tl.constexpr'):
+def gpu_cost(x, y, costs, b, i0, k, n, m, M, dims, xs, ys, lane, KIND: tl.constexpr, H: tl.constexpr):
     """Costs of one anti-diagonal of a strip."""
     total = tl.zeros([H], tl.float64)
     if KIND == 3:
@@ -558,7 +563,7 @@ def gpu_cost(x, y, costs, b, i0, k, n, m, M, dims, xs, ys, lane, KIND: 'tl.const
     return total
 
 @on_gpu
-def gpu_step(m1, e1, m2, e2, mt, et, cost, scale, lane, HARD: 'tl.constexpr'):
+def gpu_step(m1, e1, m2, e2, mt, et, cost, scale, lane, HARD: tl.constexpr):
     """Next diagonal from the last (m1, e1), the corner (m2, e2) and the row above (mt, et): mantissa, exponent, weights, next corner."""
     above = tl.maximum(lane - 1, 0)
     mu, eu = tl.where(lane == 0, mt, tl.gather(m1, above, 0)), tl.where(lane == 0, et, tl.gather(e1, above, 0))
@@ -576,10 +581,10 @@ def gpu_step(m1, e1, m2, e2, mt, et, cost, scale, lane, HARD: 'tl.constexpr'):
     mantissa = ((bits & 0xFFFFFFFFFFFFF) | 0x3FF0000000000000).to(tl.float64, bitcast=True)
     return mantissa, top + whole + exponent, a / total, l / total, c / total, mu, eu
 
-# %% ../nbs/19_soft_dtw_kernels.ipynb #5ff92df6
+# %% ../nbs/19_soft_dtw_kernels.ipynb #8bbb92b0
 @on_gpu
 def gpu_forward(x, y, costs, size, first, last, rows, marks, out, scale, wave, N, M, S, C, ring, slots, dims, xs, ys,
-                KIND: 'tl.constexpr', HARD: 'tl.constexpr', BANDED: 'tl.constexpr', H: 'tl.constexpr', W: 'tl.constexpr'):
+                KIND: tl.constexpr, HARD: tl.constexpr, BANDED: tl.constexpr, H: tl.constexpr, W: tl.constexpr):
     """Tile (s, wave - 2s) of each strip s and sample: from its checkpoint to the next one."""
     s, b = tl.program_id(0), tl.program_id(1).to(tl.int64)
     c, i0, lane = wave - 2 * s, s * H, tl.arange(0, H)
@@ -613,11 +618,11 @@ def gpu_forward(x, y, costs, size, first, last, rows, marks, out, scale, wave, N
             tl.store(mark + 2 * H, m2)
             tl.store(mark + 3 * H, e2)
 
-# %% ../nbs/19_soft_dtw_kernels.ipynb #243674a2
+# %% ../nbs/19_soft_dtw_kernels.ipynb #3052ed4f
 @on_gpu
 def gpu_backward(x, y, costs, size, first, last, rows, marks, scale, carry, sent, scratch, gx, gy, matrix, wave, N, M, S, C, ring, dims, xs, ys,
-                 SLOPES: 'tl.constexpr', MATRIX: 'tl.constexpr', KIND: 'tl.constexpr', HARD: 'tl.constexpr', BANDED: 'tl.constexpr',
-                 H: 'tl.constexpr', W: 'tl.constexpr'):
+                 SLOPES: tl.constexpr, MATRIX: tl.constexpr, KIND: tl.constexpr, HARD: tl.constexpr, BANDED: tl.constexpr,
+                 H: tl.constexpr, W: tl.constexpr):
     """Tile (s, c) with C - 1 - c + 2 (S - 1 - s) = wave: its forward again with weights, then E back through them."""
     s, b = tl.program_id(0), tl.program_id(1).to(tl.int64)
     c, i0, lane = C - 1 - (wave - 2 * (S - 1 - s)), s * H, tl.arange(0, H)
