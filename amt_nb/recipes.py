@@ -7,7 +7,7 @@ __all__ = ['CHOOSE', 'REPORT', 'ARMS', 'for_training', 'pools_of', 'score_listen
            'train_direct', 'settings_of', 'on_cpu', 'score_batches', 'train_vae', 'train_latent', 'latent_models',
            'train_arm', 'adopt']
 
-# %% ../nbs/17_recipes.ipynb #4f75b850
+# %% ../nbs/17_recipes.ipynb #982c2bec
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -23,7 +23,7 @@ from .harmonic import AugmentConfig, DirectBatches, HarmonicConfig, HarmonicNet,
 from .score_vae import ScoreVAE, VAEConfig, vae_loss
 from .translators import Hear, Render, TranslatorConfig
 from .discriminators import DiscriminatorConfig, LatentDiscriminator, SpectrogramDiscriminator
-from .cycle import CycleConfig, CycleObjective, paired_only_loss
+from .cycle import CycleConfig, CycleObjective, paired_only_loss, supervised_loss
 from .training import TrainConfig, Turn, checksum, fit, load_weights, part_of, save_weights
 from .transcribe import Listener, hear_cqt
 
@@ -118,19 +118,23 @@ def train_vae(pools: Pools, folder, size: str, changes: dict, seed: int):
     history = fit({'vae': ScoreVAE(about)}, [Turn('vae', ('vae',), vae_loss)], batches, config, folder and Path(folder) / 'vae', about={'vae': about})
     return history.models['vae'].eval().requires_grad_(False), about
 
-# %% ../nbs/17_recipes.ipynb #9b225413
-def train_latent(pools: Pools, features: list[Features], folder, size: str = 'demo', changes: dict | None = None, cycle: bool = True):
-    """(History, {'G', 'vae'}, configurations) of the paper's translators, on the pairs alone or with the cycle."""
+# %% ../nbs/17_recipes.ipynb #28fc07ab
+def train_latent(pools: Pools, features: list[Features], folder, size: str = 'demo', changes: dict | None = None, cycle: bool = True,
+                 vae: tuple | None = None, supervised: Callable = supervised_loss):
+    """(History, {'G', 'vae'}, configurations) of the paper's translators, on the pairs alone or with the cycle.
+
+    vae: what `train_vae` gave, None trains one first. supervised: the pairs' loss, on latents (METHOD A6) or through the decoder.
+    """
     changes, of = changes or {}, partial(settings_of, size, changes or {})
     recipe, config, objective = of(RecipeConfig, 'recipe'), of(TrainConfig, 'train'), of(CycleConfig, 'cycle')
-    vae, vae_config = train_vae(pools, folder, size, changes, config.seed)
+    vae, vae_config = vae or train_vae(pools, folder, size, changes, config.seed)
     about = {'G': of(TranslatorConfig, 'g'), 'vae': vae_config, 'cqt': of(CQTConfig, 'cqt'), 'decode': of(DecodeConfig, 'decode')}
     torch.manual_seed(config.seed + 1)
     models = {'vae': vae, 'G': Hear(about['G']), 'F': Render(of(TranslatorConfig, 'f'))}
-    turns, state = [Turn('G', ('G', 'F'), partial(paired_only_loss, config=objective))], ()
+    turns, state = [Turn('G', ('G', 'F'), partial(paired_only_loss, config=objective, supervised=supervised))], ()
     if cycle:
         models |= {'D_X': SpectrogramDiscriminator(of(DiscriminatorConfig, 'dx')), 'D_Z': LatentDiscriminator(of(DiscriminatorConfig, 'dz'))}
-        both = CycleObjective(objective)
+        both = CycleObjective(objective, supervised)
         turns, state = [Turn('G', ('G', 'F'), both.generator_loss), Turn('D', ('D_X', 'D_Z'), both.discriminator_loss)], (both,)
     batches = Batches(pools, recipe.batch, recipe.paired_batch, seed=config.seed, n_instruments=vae_config.instruments)
     def listen(m): return latent_models(on_cpu(m['G']), on_cpu(vae), about)

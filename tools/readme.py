@@ -3,7 +3,8 @@
     python tools/readme.py           writes README.md and its pictures
     python tools/readme.py --check   exits 1 when README.md is out of step
 
-Cells that begin with `#| hide` stay out; of cells that begin with `#| echo: false` only the output is shown.
+Cells that begin with `#| hide` stay out; of cells that begin with `#| echo: false` only the output is shown; what
+stands after `#| fig-alt:` describes the picture of a cell to those who do not see it.
 """
 import base64
 import re
@@ -31,19 +32,20 @@ def parts(notebook):
             source = re.sub(r"^#\|.*\n?", "", cell.source, flags=re.M).strip()
             if source and "echo: false" not in directives:
                 yield f"```python\n{source}\n```", None
+            told = next((d.partition(":")[2].strip() for d in directives if d.startswith("fig-alt:")), "")
             for output in cell.outputs:
-                yield from shown(output, number)
+                yield from shown(output, number, told)
 
 
-def shown(output, number):
-    """Markdown of one output of cell `number`, with its picture if it is one."""
+def shown(output, number, told=""):
+    """Markdown of one output of cell `number`, with its picture, described as `told`, if it is one."""
     if output.output_type == "stream":
         if output.name == "stdout":
             yield "\n".join("    " + line for line in output.text.rstrip().splitlines()), None
     elif "data" in output:
         if "image/png" in output.data:
             name = f"nbs/images/index_{number}.png"
-            yield f"![]({name})", (name, base64.b64decode(output.data["image/png"]))
+            yield f"![{told}]({name})", (name, base64.b64decode(output.data["image/png"]))
         elif "text/markdown" in output.data:
             yield output.data["text/markdown"].strip(), None
         elif "text/html" not in output.data and "text/plain" in output.data:
