@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['KEEP_FRAMES', 'NOTE_COLOUR', 'SHOWN_FROM', 'SOUND_FORMATS', 'Listener', 'windows', 'two_passes', 'Heard',
-           'key_velocities', 'run_net', 'struck_velocities', 'hear_cqt', 'hear', 'fitting', 'notes_of', 'transcribe',
-           'transcribe_file', 'weights_file', 'latent_listener', 'harmonic_listener', 'load_listener', 'figure',
-           'draw_row', 'cqt_of', 'write_picture', 'stereo', 'loudness_ratio', 'write_stereo']
+           'key_velocities', 'run_net', 'struck_velocities', 'side_by_side', 'hear_cqt', 'hear', 'fitting', 'notes_of',
+           'transcribe', 'transcribe_file', 'weights_file', 'latent_listener', 'harmonic_listener', 'load_listener',
+           'figure', 'draw_row', 'cqt_of', 'write_picture', 'stereo', 'loudness_ratio', 'write_stereo']
 
 # %% ../nbs/15_transcribe.ipynb #3352fd7a
 import os
@@ -19,7 +19,7 @@ from .settings import CHUNK_FRAMES, FPS, LATENT_STRIDE, N_BINS, N_KEYS, UserErro
 from .notes import DecodeConfig, decode
 from .cqt import AudioBlocks, CQTConfig, LevelMeter, audio_blocks, normalise, prepare_wave, stream
 
-# %% ../nbs/15_transcribe.ipynb #087b9e9a
+# %% ../nbs/15_transcribe.ipynb #fe446339
 @dataclass(frozen=True, eq=False)
 class Listener:
     """A net with the CQT it was trained on, the thresholds its probabilities want, and the card that describes it.
@@ -31,8 +31,8 @@ class Listener:
     cqt: CQTConfig = CQTConfig(filter_scale=0.6, centre=0.5)
     decode: DecodeConfig = DecodeConfig()
     card: dict = field(default_factory=dict)
-    window: int = 1024
-    margin: int = 64
+    window: int = 2048
+    margin: int = 128
 
     def __post_init__(self):
         if self.window % LATENT_STRIDE or self.margin % LATENT_STRIDE or not 0 <= 2 * self.margin < self.window:
@@ -116,21 +116,42 @@ def struck_velocities(said: dict, values: np.ndarray) -> np.ndarray:
     if 'velocity' not in said: return key_velocities(values)
     return np.clip(np.round(127 * said['velocity']), 1, 127).astype(np.uint8)
 
-# %% ../nbs/15_transcribe.ipynb #8dbaa4ea
+# %% ../nbs/15_transcribe.ipynb #d48e020a
+def side_by_side(function: Callable, items, n_threads: int) -> Iterator:
+    """function(item) of each item, in order, computed in `n_threads` threads of one core each; few items are ahead at a time."""
+    if n_threads < 2:
+        yield from map(function, items)
+        return
+    import torch
+    from collections import deque
+    from concurrent.futures import ThreadPoolExecutor
+    pool, waiting = ThreadPoolExecutor(n_threads, initializer=torch.set_num_threads, initargs=(1,)), deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) > n_threads: yield waiting.popleft().result()
+        while waiting: yield waiting.popleft().result()
+    finally: pool.shutdown(cancel_futures=True)
+
+# %% ../nbs/15_transcribe.ipynb #49b009da
 def hear_cqt(blocks, n_frames: int, listener: Listener, progress: Callable | None = None):
     """What the listener makes of a normalised CQT: (frames, onsets or None, velocities), as in `Heard`.
 
     blocks: array (T, 352) in [-1, 1], or iterator of (first_frame, values (t, 352)) of `n_frames` frames in all;
-    progress: called with the number of frames done.
+    progress: called with the number of frames done. As many threads as torch uses (OMP_NUM_THREADS, torch.set_num_threads).
     """
+    import torch
     if hasattr(blocks, 'shape'):
         whole = blocks
         blocks = ((a, np.asarray(whole[a:a + 4096], np.float32)) for a in range(0, n_frames, 4096))
-    frames, onsets, velocities = (np.zeros((n_frames, N_KEYS), kind) for kind in (np.float16, np.float16, np.uint8))
-    for first, end, values in windows(blocks, *fitting(n_frames, listener)):
+    def answer(window):
+        first, end, values = window
         inside, said = slice(listener.margin, listener.margin + end - first), run_net(listener, values)
-        frames[first:end], velocities[first:end] = said['frame'][inside], struck_velocities(said, values)[inside]
-        if 'onset' in said: onsets[first:end] = said['onset'][inside]
+        return first, end, {name: roll[inside] for name, roll in said.items()}, struck_velocities(said, values)[inside]
+    frames, onsets, velocities = (np.zeros((n_frames, N_KEYS), kind) for kind in (np.float16, np.float16, np.uint8))
+    for first, end, said, struck in side_by_side(answer, windows(blocks, *fitting(n_frames, listener)), torch.get_num_threads()):
+        frames[first:end], velocities[first:end] = said['frame'], struck
+        if 'onset' in said: onsets[first:end] = said['onset']
         else: onsets = None
         if progress: progress(end)
     return frames, onsets, velocities
@@ -190,7 +211,7 @@ def weights_file(weights=None) -> Path:
     there = ', '.join(sorted(p.stem for p in folder.glob('*.safetensors'))) or 'none'
     raise UserError(f'no weights called {weights or "piano"!r} come with the book (there are: {there}); give the path of a .safetensors file')
 
-# %% ../nbs/15_transcribe.ipynb #53489ff9
+# %% ../nbs/15_transcribe.ipynb #b00afc25
 def latent_listener(state: dict, config: dict):
     """The paper's transcriber as one net: CQT (B, 1, T, 352), T a multiple of 8 -> {'frame': logits of Dec(G(x))}."""
     import torch
@@ -212,12 +233,12 @@ def latent_listener(state: dict, config: dict):
     return net
 
 def harmonic_listener(state: dict, config: dict):
-    """The small direct net of chapter 09: CQT (B, 1, T, 352) -> {'frame', 'onset'} logits (B, T, 88)."""
-    from amt_nb.harmonic import HarmonicConfig, HarmonicNet
+    """The small direct net of chapter 09, its norms folded: CQT (B, 1, T, 352) -> {'frame', 'onset', 'velocity'} logits (B, T, 88)."""
+    from amt_nb.harmonic import HarmonicConfig, HarmonicNet, fold_norms
     from amt_nb.training import part_of
     net = HarmonicNet(make(HarmonicConfig, config['harmonic']))
-    net.load_state_dict(part_of(state, 'net') if any(name.startswith('net.') for name in state) else state)
-    return net
+    net.load_state_dict(part_of(state, 'net'))
+    return fold_norms(net)
 
 # %% ../nbs/15_transcribe.ipynb #a3251812
 @lru_cache(maxsize=4)
@@ -258,18 +279,19 @@ def figure(cqt: np.ndarray, notes: np.ndarray, row_s: float = 20.0, title: str =
     fig.axes[0].set_title(title)
     return fig
 
-# %% ../nbs/15_transcribe.ipynb #75d3cc53
+# %% ../nbs/15_transcribe.ipynb #9323f82a
 NOTE_COLOUR = '#59d0ff'
 SHOWN_FROM = -0.4      # what is 56 dB below the level is drawn black: noise makes a picture no clearer
 
 def draw_row(ax, cqt: np.ndarray, notes: np.ndarray, first_s: float, last_s: float):
     """Draws one row of `figure` on `ax`: a CQT (T, 352) that begins at `first_s`, and the notes before `last_s`. Returns ax."""
-    ax.imshow(cqt.T, origin='lower', aspect='auto', cmap='magma', vmin=SHOWN_FROM, vmax=1, interpolation='nearest',
+    from matplotlib import colormaps
+    ax.imshow(cqt.T, origin='lower', aspect='auto', cmap=colormaps['magma'].resampled(16), vmin=SHOWN_FROM, vmax=1, interpolation='nearest',
               extent=(first_s, first_s + max(1, len(cqt)) / FPS, -2, N_BINS - 2))
     inside = notes[(notes['offset_s'] > first_s) & (notes['onset_s'] < last_s)]
     height = 4.0 * (inside['pitch'] - 21) - 0.5
-    ax.hlines(height, inside['onset_s'], inside['offset_s'], color=NOTE_COLOUR, linewidth=1.5)
-    ax.vlines(inside['onset_s'], height - 2.5, height + 2.5, color='white', linewidth=1)
+    for colour, width in (('black', 3.5), (NOTE_COLOUR, 2)): ax.hlines(height, inside['onset_s'], inside['offset_s'], color=colour, linewidth=width)
+    ax.vlines(inside['onset_s'], height - 2.5, height + 2.5, color='white', linewidth=1.2)
     ax.set_yticks(4 * np.arange(3, 88, 12), [f'C{octave}' for octave in range(1, 9)])
     ax.set_xlim(first_s, last_s)
     return ax
