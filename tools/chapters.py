@@ -146,10 +146,15 @@ def execute(path):
         os.environ.update(IPYTHONDIR=f"{scratch}/ipython", JUPYTER_RUNTIME_DIR=f"{scratch}/run", PYTHONHASHSEED="0",
                           MPLBACKEND="module://matplotlib_inline.backend_inline")
         os.mkdir(f"{scratch}/run")
-        manager = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))
-        if len(scratch) < 60:  # sockets with a name: two kernels cannot pick the same port
-            manager.transport, manager.ip = "ipc", f"{scratch}/k"
-        client = NotebookClient(nb, km=manager, timeout=HANGS_S, resources={"metadata": {"path": str(path.parent)}})
+
+        class Manager(AsyncKernelManager):
+            """Starts this interpreter's kernel, and talks to it through sockets that have a name, so that no two can pick one port."""
+            def __init__(self, **kw):
+                super().__init__(**kw | {"kernel_spec_manager": KernelSpecManager(kernel_dirs=[])})
+                if len(scratch) < 60:
+                    self.transport, self.ip = "ipc", f"{scratch}/k"
+        client = NotebookClient(nb, kernel_name="python3", timeout=HANGS_S, resources={"metadata": {"path": str(path.parent)}})
+        client.kernel_manager_class = Manager
         client.execute(env=dict(os.environ))
     return nb
 
