@@ -115,17 +115,20 @@ def up(n_in: int, n_out: int, stride: tuple[int, int] = (2, 2)) -> nn.Sequential
     """(B, n_in, T, P) -> (B, n_out, T*st, P*sp): 1x1 convolution, SiLU, depth-to-space."""
     return nn.Sequential(nn.Conv2d(n_in, n_out * stride[0] * stride[1], 1), nn.SiLU(), DepthToSpace(stride))
 
-# %% ../nbs/10_score_vae.ipynb #3e1a697e
-def he_init(net: nn.Module) -> None:
+# %% ../nbs/10_score_vae.ipynb #275a86a3
+def he_init(net: nn.Module, last: float = 1.0) -> None:
     """Draws every convolution's weights anew with variance 2 / fan-in and sets its bias to 0, in place.
 
-    Source: He et al. 2015. Signals then keep their size through a layer and a SiLU.
+    Signals then keep their size through a layer and a SiLU. last: factor for the weights of the net's last
+    convolution, so that what comes out starts small. Source: He et al. 2015.
     """
-    for module in net.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
+    convolutions = [module for module in net.modules() if isinstance(module, nn.Conv2d)]
+    for module in convolutions:
+        nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    with torch.no_grad():
+        convolutions[-1].weight *= last
 
 # %% ../nbs/10_score_vae.ipynb #81390387
 @dataclass(frozen=True)
