@@ -71,7 +71,7 @@ def test_nothing_in_nothing_out():
 
 
 def test_shipped_net_hears_in_windows_what_it_hears_whole():
-    """One window or many, for the weights of the book: at most one cell in 2,000 changes, and hardly a note (their net has a memory)."""
+    """One window or many, for the weights of the book: at most one cell in 1,000 changes, and hardly a note (their net has a memory)."""
     rng = np.random.default_rng(1)
     onset = np.sort(rng.uniform(0, 58, 300))
     wave = render(as_notes(onset, onset + rng.uniform(0.1, 1.5, 300), rng.integers(30, 95, 300)), SR, seconds=60)
@@ -80,7 +80,7 @@ def test_shipped_net_hears_in_windows_what_it_hears_whole():
     cut = hear(wave, SR, listener)
     assert len(whole.frames) == 3000 and listener.window < 3000
     difference = np.abs(whole.frames.astype(float) - cut.frames)
-    assert difference.mean() < 1e-3 and ((whole.frames > 0.5) != (cut.frames > 0.5)).mean() < 0.0005
+    assert difference.mean() < 1e-3 and ((whole.frames > 0.5) != (cut.frames > 0.5)).mean() < 0.001
     assert note_f1(notes_of(cut, listener), notes_of(whole, listener)) > 0.98
 
 
