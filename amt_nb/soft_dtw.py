@@ -249,11 +249,11 @@ class SoftDTWConfig:
     gamma: float = 1.0          # in units of the cost
     cost: str = 'euclidean'     # safe: its divergence is never negative
 
-# %% ../nbs/20_soft_dtw.ipynb #47270680
+# %% ../nbs/20_soft_dtw.ipynb #23918feb
 def stack(series):
     """Series (length, D) or (length,) of different lengths -> (batch, longest, D) float64 padded with zeros, and lengths."""
+    if len(series) == 0 or min(map(len, series)) == 0: raise UserError('give at least one series, none of them empty')
     series = [np.asarray(s, dtype=float).reshape(len(s), -1) for s in series]
-    if not series or min(map(len, series)) == 0: raise UserError('give at least one series, none of them empty')
     if len({s.shape[1] for s in series}) > 1: raise UserError(f'series of {sorted({s.shape[1] for s in series})} dimensions cannot be stacked')
     out = np.zeros((len(series), max(map(len, series)), series[0].shape[1]))
     for row, s in zip(out, series): row[:len(s)] = s

@@ -516,12 +516,13 @@ def gradients(p, wants=('x', 'y')):
         gy = gy.reshape(p.y.shape)[:, :, STRIP - 1:STRIP - 1 + p.M].transpose(0, 2, 1)
     return gx if slopes else None, gy if slopes else None, matrix if 'matrix' in wants else None, path if 'path' in wants else None
 
-# %% ../nbs/19_soft_dtw_kernels.ipynb #0a427d56
+# %% ../nbs/19_soft_dtw_kernels.ipynb #69647372
 GPU_STRIP, GPU_CHUNK = 64, 64       # rows and anti-diagonals of a tile: one warp, two rows a thread
 
 def on_gpu(function):
-    """`function` as a Triton kernel; left alone where Triton is missing."""
-    return function if triton is None else triton.jit(function)
+    """`function` as a Triton kernel, compiled once for all sizes; left alone where Triton is missing."""
+    sizes = ['wave', 'N', 'M', 'S', 'C', 'ring', 'slots', 'dims', 'xs', 'ys']
+    return function if triton is None else triton.jit(function, do_not_specialize=sizes)
 
 @on_gpu
 def gpu_pow2(d):
@@ -546,7 +547,7 @@ def gpu_exp2(f):
     p = p * f + 0.6931471805599453
     return p * f + 1.0
 
-# %% ../nbs/19_soft_dtw_kernels.ipynb #16b2cbfc
+# %% ../nbs/19_soft_dtw_kernels.ipynb #d16fbaa1
 @on_gpu
 def gpu_cost(x, y, costs, b, i0, k, n, m, M, dims, xs, ys, lane, KIND: tl.constexpr, H: tl.constexpr):
     """Costs of one anti-diagonal of a strip."""
@@ -569,17 +570,19 @@ def gpu_step(m1, e1, m2, e2, mt, et, cost, scale, lane, HARD: tl.constexpr):
     mu, eu = tl.where(lane == 0, mt, tl.gather(m1, above, 0)), tl.where(lane == 0, et, tl.gather(e1, above, 0))
     top = tl.maximum(tl.maximum(eu, e1), e2)
     if HARD:
-        c = tl.where(e2 >= top, 1.0, 0.0)
-        a = tl.where((e2 < top) & (eu >= top), 1.0, 0.0)
-        return m1, top - cost, a.to(tl.float64), (1.0 - a - c).to(tl.float64), c.to(tl.float64), mu, eu
-    a, l, c = mu * gpu_pow2(eu - top), m1 * gpu_pow2(e1 - top), m2 * gpu_pow2(e2 - top)
-    total = a + l + c
-    t = cost * scale
-    whole = tl.floor(t + 0.5)
-    bits = (total * gpu_exp2(t - whole)).to(tl.int64, bitcast=True)
-    exponent = ((bits >> 52) - 1023).to(tl.float64)
-    mantissa = ((bits & 0xFFFFFFFFFFFFF) | 0x3FF0000000000000).to(tl.float64, bitcast=True)
-    return mantissa, top + whole + exponent, a / total, l / total, c / total, mu, eu
+        c = tl.where(e2 >= top, 1.0, 0.0).to(tl.float64)
+        a = tl.where((e2 < top) & (eu >= top), 1.0, 0.0).to(tl.float64)
+        l, mantissa, exponent = 1.0 - a - c, m1, top - cost
+    else:
+        a, l, c = mu * gpu_pow2(eu - top), m1 * gpu_pow2(e1 - top), m2 * gpu_pow2(e2 - top)
+        total = a + l + c
+        a, l, c = a / total, l / total, c / total
+        t = cost * scale
+        whole = tl.floor(t + 0.5)
+        bits = (total * gpu_exp2(t - whole)).to(tl.int64, bitcast=True)
+        exponent = top + whole + ((bits >> 52) - 1023).to(tl.float64)
+        mantissa = ((bits & 0xFFFFFFFFFFFFF) | 0x3FF0000000000000).to(tl.float64, bitcast=True)
+    return mantissa, exponent, a, l, c, mu, eu
 
 # %% ../nbs/19_soft_dtw_kernels.ipynb #8bbb92b0
 @on_gpu
@@ -618,7 +621,7 @@ def gpu_forward(x, y, costs, size, first, last, rows, marks, out, scale, wave, N
             tl.store(mark + 2 * H, m2)
             tl.store(mark + 3 * H, e2)
 
-# %% ../nbs/19_soft_dtw_kernels.ipynb #3052ed4f
+# %% ../nbs/19_soft_dtw_kernels.ipynb #82523148
 @on_gpu
 def gpu_backward(x, y, costs, size, first, last, rows, marks, scale, carry, sent, scratch, gx, gy, matrix, wave, N, M, S, C, ring, dims, xs, ys,
                  SLOPES: tl.constexpr, MATRIX: tl.constexpr, KIND: tl.constexpr, HARD: tl.constexpr, BANDED: tl.constexpr,
@@ -652,29 +655,29 @@ def gpu_backward(x, y, costs, size, first, last, rows, marks, scale, carry, sent
         up, left, d1, d2 = tl.load(hold), tl.load(hold + H), tl.load(hold + 2 * H), tl.load(hold + 3 * H)
         beneath = tl.minimum(lane + 1, H - 1)
         for back in range(k1 - k0):
-            k = k1 - 1 - back
-            j = k - lane
+            q = k1 - 1 - back
+            j = q - lane
             here = (j >= 0) & (j < m) & (lane < h)
-            foot = tl.load(sent + (b * (S + 1) + s + 1) * M + k - H + 1, mask=(k >= H - 1) & (k - H + 1 < m) & (i0 + H < n), other=0.0)
+            foot = tl.load(sent + (b * (S + 1) + s + 1) * M + q - H + 1, mask=(q >= H - 1) & (q - H + 1 < m) & (i0 + H < n), other=0.0)
             e = left + tl.where(lane == H - 1, foot, tl.gather(up, beneath, 0) + tl.gather(d2, beneath, 0))
-            e = tl.where((lane == h - 1) & (k == end - 1) & (i0 + h == n), 1.0, e)
+            e = tl.where((lane == h - 1) & (q == end - 1) & (i0 + h == n), 1.0, e)
             e = tl.where(here, e, 0.0)
-            at = w + (k - k0) * 3 * H
+            at = w + (q - k0) * 3 * H
             up, left, d2 = e * tl.load(at), e * tl.load(at + H), d1
-            tl.store(sent + (b * (S + 1) + s) * M + k + 0 * lane, up + d1, mask=(lane == 0) & (k < m))
+            tl.store(sent + (b * (S + 1) + s) * M + q + 0 * lane, up + d1, mask=(lane == 0) & (q < m))
             d1 = e * tl.load(at + 2 * H)
             if MATRIX: tl.store(matrix + (b * N + i0 + lane) * M + j, e, mask=here)
             if SLOPES:
                 if KIND == 1:
-                    distance = gpu_cost(x, y, costs, b, i0, k, n, m, M, dims, xs, ys, lane, KIND, H)
+                    distance = gpu_cost(x, y, costs, b, i0, q, n, m, M, dims, xs, ys, lane, KIND, H)
                     e = tl.where(distance > 0, e / tl.where(distance > 0, distance, 1.0), 0.0)
                 if KIND == 0: e = e * 2.0
-                for q in range(dims):
-                    gap = tl.load(x + q * xs + i0 + lane) - tl.load(y + q * ys + j + H - 1)
+                for p in range(dims):
+                    gap = tl.load(x + p * xs + i0 + lane) - tl.load(y + p * ys + j + H - 1)
                     if KIND == 2: gap = tl.where(gap > 0, 1.0, 0.0) - tl.where(gap < 0, 1.0, 0.0)
-                    slot = gx + (b * dims + q) * xs + i0 + lane
+                    slot = gx + (b * dims + p) * xs + i0 + lane
                     tl.store(slot, tl.load(slot) + e * gap)
-                    tl.atomic_add(gy + (b * dims + q) * ys + j + H - 1, -e * gap, mask=here)
+                    tl.atomic_add(gy + (b * dims + p) * ys + j + H - 1, -e * gap, mask=here)
         tl.store(hold, up)
         tl.store(hold + H, left)
         tl.store(hold + 2 * H, d1)

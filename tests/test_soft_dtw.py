@@ -114,7 +114,7 @@ def test_any_shape_and_scale(n, m, d, cost, gamma, scale, seed):
     value = soft_dtw(a, b, gamma, cost)
     value.sum().backward()
     assert torch.isfinite(a.grad).all() and torch.isfinite(b.grad).all()
-    hard = soft_dtw(x, y, 0, cost)[0]
+    hard, value = soft_dtw(x, y, 0, cost)[0], value.detach()
     assert hard - gamma * (n + m) * math.log(3) - 1e-9 * abs(hard) <= float(value) <= hard * (1 + 1e-12) + 1e-9
     flipped = soft_dtw(y, x, gamma, cost)[0]
     assert abs(flipped - float(value)) <= 1e-9 * max(1, abs(flipped))
@@ -136,7 +136,7 @@ def test_lengths_leave_no_trace_of_the_padding(batch, seed):
         one, two = torch.tensor(x[b:b + 1, :ns[b]], requires_grad=True), torch.tensor(y[b:b + 1, :ms[b]])
         alone = soft_dtw(one, two, 0.5)
         alone.sum().backward()
-        assert abs(float(alone) - float(together[b])) < 1e-12 * max(1, abs(float(alone)))
+        assert abs(alone.item() - together[b].item()) < 1e-12 * max(1, abs(alone.item()))
         assert (a.grad[b, :ns[b]] - one.grad[0]).abs().max() < 1e-12 and a.grad[b, ns[b]:].abs().sum() == 0
 
 
@@ -177,20 +177,20 @@ def test_float32_keeps_its_digits(kind, gamma, n):
     low.sum().backward()
     high.sum().backward()
     assert low.dtype == a.grad.dtype == torch.float32
-    assert abs(float(low) - float(high)) <= 1e-6 * abs(float(high))
+    assert abs(low.item() - high.item()) <= 1e-6 * abs(high.item())
     assert float((a.grad - b.grad).norm() / b.grad.norm()) < 1e-5
 
 
 def test_float64_truth_is_the_truth():
-    x = np.arange(200.0)
-    for y in (199 * (x / 199) ** 1.3, np.maximum(0, x - 5), x + 300):
+    x = np.arange(90.0)
+    for y in (89 * (x / 89) ** 1.3, np.maximum(0, x - 5), x + 300):
         for gamma in (0.1, 1.0):
             value, E = reference((x[:, None] - y) ** 2, gamma)
             a = torch.tensor(x)[None, :, None].requires_grad_()
             found = soft_dtw(a, torch.tensor(y)[None, :, None], gamma)
             found.sum().backward()
             slope = (E * 2 * (x[:, None] - y)).sum(1)
-            assert abs(float(found) - value) < 1e-12 * abs(value)
+            assert abs(found.item() - value) < 1e-12 * abs(value)
             assert np.linalg.norm(a.grad[0, :, 0].numpy() - slope) < 1e-9 * np.linalg.norm(slope)
 
 
@@ -311,13 +311,13 @@ def test_gpu_kernels_in_triton_s_interpreter():
 import numpy as np, torch
 from amt_nb.soft_dtw_kernels import GpuPairs, Pairs, gradients, values
 rng = np.random.default_rng(0)
-for size, gamma, band in (([[40, 30], [17, 35]], 0.5, None), ([[20, 37]], 0.0, None), ([[40, 45]], 1.0, 4)):
+for size, gamma, band in (([[20, 17], [9, 20]], 0.5, None), ([[12, 17]], 0.0, None), ([[20, 20]], 1.0, 4)):
     size = np.array(size)
     for kind in range(4):
-        x, y = torch.tensor(rng.normal(size=(len(size), 40, 2))), torch.tensor(rng.normal(size=(len(size), 45, 2)))
+        x, y = torch.tensor(rng.normal(size=(len(size), 20, 2))), torch.tensor(rng.normal(size=(len(size), 20, 2)))
         given = ((x[:, :, None] - y[:, None]) ** 2).sum(-1)
         data = (None, None, given) if kind == 3 else (x, y, None)
-        gpu, cpu = GpuPairs(*data, kind, gamma, size, band, strip=16, chunk=16), Pairs(*(d if d is None else d.numpy() for d in data), kind, gamma, size, band)
+        gpu, cpu = GpuPairs(*data, kind, gamma, size, band, strip=8, chunk=8), Pairs(*(d if d is None else d.numpy() for d in data), kind, gamma, size, band)
         assert np.abs(gpu.values(True).numpy() - values(cpu, True)).max() < 1e-10
         wants = {'matrix'} if kind == 3 else {'x', 'y', 'matrix'}
         for a, b in zip(gpu.gradients(wants), gradients(cpu, wants)):
