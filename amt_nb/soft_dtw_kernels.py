@@ -35,7 +35,7 @@ except ImportError:                     # no GPU kernels here; their signatures 
 
 from .settings import UserError
 
-# %% ../nbs/19_soft_dtw_kernels.ipynb #9132c1fb
+# %% ../nbs/19_soft_dtw_kernels.ipynb #90f3da12
 LANES = 8               # float64 lanes an instruction block works on (two AVX2 registers)
 FAST = ('contract', 'nsz', 'nnan', 'ninf')
 I64, VEC, IVEC = ir.IntType(64), ir.VectorType(ir.DoubleType(), LANES), ir.VectorType(ir.IntType(64), LANES)
@@ -43,15 +43,22 @@ I64, VEC, IVEC = ir.IntType(64), ir.VectorType(ir.DoubleType(), LANES), ir.Vecto
 class Lanes:
     """Eight float64 numbers; arithmetic written as usual, emitted as vector instructions of the CPU."""
     def __init__(self, b, v): self.b, self.v = b, v
-    def raw(self, o): return o.v if isinstance(o, Lanes) else ir.Constant(VEC, [float(o)] * LANES)
+    def raw(self, o):
+        """Vector value of `o`, a number in every lane."""
+        return o.v if isinstance(o, Lanes) else ir.Constant(VEC, [float(o)] * LANES)
     def __add__(self, o): return Lanes(self.b, self.b.fadd(self.v, self.raw(o), flags=FAST))
     def __sub__(self, o): return Lanes(self.b, self.b.fsub(self.v, self.raw(o), flags=FAST))
     def __mul__(self, o): return Lanes(self.b, self.b.fmul(self.v, self.raw(o), flags=FAST))
     def __truediv__(self, o): return Lanes(self.b, self.b.fdiv(self.v, self.raw(o), flags=FAST))
     def __gt__(self, o): return self.b.fcmp_ordered('>', self.v, self.raw(o))
-    def where(self, test, o): return Lanes(self.b, self.b.select(test, self.v, self.raw(o)))
-    def max(self, o): return self.where(self > o, o)
+    def where(self, test, o):
+        """Ours in the lanes where `test` holds, `o` in the others."""
+        return Lanes(self.b, self.b.select(test, self.v, self.raw(o)))
+    def max(self, o):
+        """Larger of the two, lane by lane."""
+        return self.where(self > o, o)
     def call(self, name):
+        """The LLVM intrinsic `name` of each lane."""
         f = cgutils.get_or_insert_function(self.b.module, ir.FunctionType(VEC, [VEC]), f'llvm.{name}.v{LANES}f64')
         return Lanes(self.b, self.b.call(f, [self.v]))
 
@@ -70,14 +77,20 @@ def lanes_exp2(t):
     for c in EXP2[-2::-1]: p = p * f + c
     return p, n
 
-# %% ../nbs/19_soft_dtw_kernels.ipynb #70a7da9e
+# %% ../nbs/19_soft_dtw_kernels.ipynb #2c88a191
 class Row:
     """A float64 array seen from a start index as lanes."""
     def __init__(self, context, b, kind, array, start):
         self.b, self.p = b, b.gep(context.make_array(kind)(context, b, array).data, [start])
-    def at(self, r): return self.b.bitcast(self.b.gep(self.p, [r]), VEC.as_pointer())
-    def get(self, r, shift=0): return Lanes(self.b, self.b.load(self.at(self.b.add(r, I64(shift))), align=8))
-    def put(self, r, v, shift=0): self.b.store(v.v, self.at(self.b.add(r, I64(shift))), align=8)
+    def at(self, r):
+        """Address of the lanes from row `r` on."""
+        return self.b.bitcast(self.b.gep(self.p, [r]), VEC.as_pointer())
+    def get(self, r, shift=0):
+        """Lanes of the row from `r` + shift on."""
+        return Lanes(self.b, self.b.load(self.at(self.b.add(r, I64(shift))), align=8))
+    def put(self, r, v, shift=0):
+        """Write lanes to the row from `r` + shift on."""
+        self.b.store(v.v, self.at(self.b.add(r, I64(shift))), align=8)
 
 def lanes_intrinsic(emit):
     """Function for compiled code from `emit(builder, ...)`; a parameter marked `Row` is called with an array and a start index."""
@@ -98,9 +111,11 @@ def lanes_intrinsic(emit):
     typed.__signature__ = inspect.Signature([inspect.Parameter(n, inspect.Parameter.POSITIONAL_OR_KEYWORD) for n in names])
     return intrinsic(typed)
 
-def each_block(b, lo, hi): return cgutils.for_range_slice(b, lo, hi, I64(LANES), intp=I64)
+def each_block(b, lo, hi):
+    """Loop from `lo` to `hi` in steps of LANES."""
+    return cgutils.for_range_slice(b, lo, hi, I64(LANES), intp=I64)
 
-# %% ../nbs/19_soft_dtw_kernels.ipynb #69cecafd
+# %% ../nbs/19_soft_dtw_kernels.ipynb #0b43719d
 STRIP = 128             # rows of a strip: its state stays in the first-level cache
 CHUNK = 128             # anti-diagonals from one checkpoint to the next: their weights stay in the second-level cache
 GROUP = 16              # anti-diagonals whose costs are computed together, and from one renormalisation to the next
@@ -109,8 +124,12 @@ STATE = STRIP + 8       # a state row: the strip's lanes, then the row above
 INVALID = -1e300        # exponent of a cell that no path reaches
 COSTS = ('sqeuclidean', 'euclidean', 'absolute', 'matrix')
 
-def constant(b, value): return Lanes(b, ir.Constant(VEC, [float(value)] * LANES))
-def is_kind(b, kind, name): return b.icmp_signed('==', kind, I64(COSTS.index(name)))
+def constant(b, value):
+    """A constant in every lane."""
+    return Lanes(b, ir.Constant(VEC, [float(value)] * LANES))
+def is_kind(b, kind, name):
+    """True where the cost asked for at run time is `name`."""
+    return b.icmp_signed('==', kind, I64(COSTS.index(name)))
 
 @lanes_intrinsic
 def cost_group(b, x: Row, y: Row, out: Row, kind, dims, ys, lo, hi):
@@ -271,13 +290,15 @@ def tile(state, c, w, keep, top, bottom, x, ox, y, oy, costs, i0, n, m, first, l
             for parity in range(2): renormalise(state, parity * STATE, state, (2 + parity) * STATE, 0, STRIP)
     return m_end, e_end
 
-# %% ../nbs/19_soft_dtw_kernels.ipynb #e6687d21
+# %% ../nbs/19_soft_dtw_kernels.ipynb #c9f4274b
 @compiled
 def fill(a, value):
+    """Set every element of `a` to `value`."""
     for i in range(a.size): a[i] = value
 
 @compiled
 def copy(a, into):
+    """Copy `a` into `into`."""
     for i in range(a.size): into[i] = a[i]
 
 @compiled
@@ -375,20 +396,23 @@ def spread(job, count, workers):
     if workers <= 1 or count <= 1: return [job(i) for i in range(count)]
     return list(pool(workers).map(job, range(count)))
 
-# %% ../nbs/19_soft_dtw_kernels.ipynb #644bd3b6
+# %% ../nbs/19_soft_dtw_kernels.ipynb #ae53be56
 class Relay:
     """Strips run by several threads, each behind the one it stands on: `wait` for a neighbour's chunks, `done` with one's own."""
     def __init__(self, strips, tell=None): self.counts, self.turn, self.tell, self.broken = [0] * strips, threading.Condition(), tell, False
     def wait(self, strip, count):
+        """Block until `count` blocks of `strip` are done; raises when another worker broke."""
         with self.turn:
             self.turn.wait_for(lambda: self.broken or self.counts[strip] >= count)
             if self.broken: raise RuntimeError('another strip failed')
     def done(self, strip, count, of):
+        """Say that `count` of `of` blocks of `strip` are done."""
         with self.turn:
             self.counts[strip] = count
             if self.tell and count == of: self.tell()
             self.turn.notify_all()
     def run(self, worker, workers):
+        """Run `worker(t)` in `workers` threads; an error in one stops all and is raised here."""
         def guarded(t):
             try: worker(t)
             except BaseException:
@@ -396,7 +420,7 @@ class Relay:
                 raise
         spread(guarded, workers, workers)
 
-# %% ../nbs/19_soft_dtw_kernels.ipynb #88c1c32f
+# %% ../nbs/19_soft_dtw_kernels.ipynb #7e377c44
 EMPTY = np.empty(0), np.empty((1, 0, 0)), np.empty((1, 0), np.int64)
 
 class Pairs:
@@ -420,7 +444,10 @@ class Pairs:
         return (self.size[b], np.pad(self.x[b].reshape(-1), GROUP), self.y[b].reshape(-1), self.costs[b] if self.kind == 3 else self.costs, self.first[b], self.last[b],
                 self.soft, self.kind, self.dims, self.ys, self.banded)
     @property
-    def relayed(self): return self.workers > 1 and self.strips > 1 and self.batch < 2 * self.workers and self.batch % self.workers > 0
+    def relayed(self):
+        """True when the strips of one pair are shared among workers rather than the pairs of a batch."""
+        few = self.batch < 2 * self.workers and self.batch % self.workers > 0
+        return few and self.workers > 1 and self.N * self.M > 2 ** 18      # below that, handing over costs more than it saves
     def jobs(self):
         """Contiguous blocks of samples, each worth a thread's while."""
         cells = max(1, int(np.prod(self.size.astype(float), axis=1).mean()))
