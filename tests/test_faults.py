@@ -272,7 +272,10 @@ def test_full_disk(tmp_path, wave):
 def test_interrupted(tmp_path, wave, number, code):
     sound(tmp_path / "long.wav", np.tile(wave, 1200))  # 50 minutes
     (tmp_path / "out").mkdir()
-    p = process("transcribe", "long.wav", "-o", "out/", "--sound", folder=tmp_path)
+    def hears():
+        """A test run in the background inherits an ignored Ctrl-C, and its children would too."""
+        signal.signal(number, signal.SIG_DFL)
+    p = process("transcribe", "long.wav", "-o", "out/", "--sound", folder=tmp_path, preexec_fn=hears)
     assert "long.wav" in p.stderr.readline()  # the first word of progress: it is at work
     p.send_signal(number)
     out, err = p.communicate(timeout=300)
