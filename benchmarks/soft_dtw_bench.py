@@ -15,10 +15,8 @@ import importlib.util
 import json
 import os
 import platform
-import resource
 import subprocess
 import sys
-import threading
 import time
 import traceback
 import warnings
@@ -212,28 +210,19 @@ def accuracy(options):
     record('accuracy', table, cells=cells)
 
 
-def resident_mb():
-    with open('/proc/self/statm') as f: return int(f.read().split()[1]) * os.sysconf('SC_PAGE_SIZE') / 2 ** 20
+def status_mb(field):
+    """Resident memory of this process, now (VmRSS) or at its highest since `forget_peak` (VmHWM)."""
+    return int(next(line for line in open('/proc/self/status') if line.startswith(field)).split()[1]) / 1024
 
 
-class Peak(threading.Thread):
-    """Largest resident memory while it runs, sampled every 2 ms and by the kernel's own high-water mark."""
-    def __init__(self):
-        super().__init__(daemon=True)
-        self.start_mb, self.top, self.over = resident_mb(), 0.0, False
-        self.start()
-    def run(self):
-        while not self.over:
-            self.top = max(self.top, resident_mb())
-            time.sleep(0.002)
-    def extra(self):
-        self.over = True
-        high = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        return max(self.top, high) - self.start_mb
+def forget_peak():
+    """Give freed memory back and start a new high-water mark, so that a run is charged with all that it touches."""
+    ctypes.CDLL(None).malloc_trim(0)
+    with open('/proc/self/clear_refs', 'w') as f: f.write('5')
 
 
 def one_speed(options):
-    """In a process of its own: warm up, then `repeats` measured runs; prints one line of JSON."""
+    """All sizes of one package in a process of its own, small ones first; prints a line of JSON for each."""
     torch.set_num_threads(options.threads)
     try:
         import numba
@@ -241,46 +230,51 @@ def one_speed(options):
     except ImportError: pass
     run = PACKAGES[options.package][1]()
     run(*pair('warp', 32, batch=2), 1.0)
-    x, y = pair('warp', options.n, batch=options.batch)
-    cpu, wall = [], []
-    peak = Peak()
-    for _ in range(options.repeats):
-        c, w = time.process_time(), time.perf_counter()
-        run(x, y, 1.0)
-        cpu.append(time.process_time() - c)
-        wall.append(time.perf_counter() - w)
-    print(json.dumps({'cpu': min(cpu), 'wall': min(wall), 'mb': peak.extra()}))
+    per_cell, per_mb = 0.0, 0.0
+    for n, b in sorted(sizes_of(options), key=lambda s: s[0] ** 2 * s[1]):
+        count, found = n * n * b, {'n': n, 'b': b}
+        free = int(next(line.split()[1] for line in open('/proc/meminfo') if line.startswith('MemAvailable'))) / 1024
+        if per_cell * count * options.repeats > options.seconds: found['why'] = 'too long'
+        elif per_mb * count > 0.7 * free: found['why'] = 'too large'
+        else:
+            try:
+                x, y = pair('warp', n, batch=b)
+                forget_peak()
+                before, cpu, wall = status_mb('VmRSS'), [], []
+                for _ in range(options.repeats):
+                    c, w = time.process_time(), time.perf_counter()
+                    run(x, y, 1.0)
+                    cpu.append(time.process_time() - c)
+                    wall.append(time.perf_counter() - w)
+                found.update(cpu=min(cpu), wall=min(wall), mb=status_mb('VmHWM') - before)
+                per_cell, per_mb = min(cpu) / count, max(0.0, found['mb']) / count if count > 10 ** 6 else 0.0
+            except Exception as error: found['why'] = f'{type(error).__name__}: {error}'[:40]
+        print(json.dumps(found), flush=True)
+
+
+def sizes_of(options): return [(n, b) for n in (options.lengths or [256, 1024, 2048, 8192]) for b in (options.batches or [1, 8, 32])]
 
 
 def speed(options):
-    """Sizes in turn, packages alternating within a size, each in a fresh process; a size that would take too long or too much is left out."""
-    names, per_cell, cells = [n for n in present() if n != 'pysdtw, exact cost'], {}, {}
-    budget = int(next(line.split()[1] for line in open('/proc/meminfo') if line.startswith('MemAvailable'))) / 1024 * 0.7
-    sizes = [(n, b) for n in (options.lengths or [256, 1024, 2048, 8192]) for b in (options.batches or [1, 8, 32])]
-    for n, b in sizes:
-        count = n * n * b
+    """One process a package; a size that would take too long or too much memory is named so and left out."""
+    names, cells = [n for n in present() if n != 'pysdtw, exact cost'], {}
+    for name in names:
+        command = [sys.executable, __file__, 'one_speed', '--package', name, '--repeats', str(options.repeats), '--threads', str(options.threads), '--seconds', str(options.seconds)]
+        for flag, given in (('--lengths', options.lengths), ('--batches', options.batches)):
+            if given: command += [flag, *map(str, given)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            for line in process.stdout:
+                if not line.startswith('{"n"'): continue
+                found = json.loads(line)
+                cells[f"{found['n']}|{found['b']}|{name}"] = found
+                print(name, found, flush=True)
+    table = [f'forward and backward, float32, 1-D warp, gamma 1, {options.threads} threads, least of {options.repeats}; load of the machine {os.getloadavg()[1]:.0f}']
+    for n, b in sizes_of(options):
+        rows, base = [[f'N = {n}, batch {b}', 'CPU s', 'wall s', 'extra MB', 'CPU ratio', 'wall ratio']], cells.get(f'{n}|{b}|this book', {})
         for name in names:
-            seconds, mb = per_cell.get(name, (0, 0))
-            if seconds * count * options.repeats > options.seconds or mb * count > budget:
-                cells[f'{n}|{b}|{name}'] = 'too long' if seconds * count * options.repeats > options.seconds else 'too large'
-                continue
-            command = [sys.executable, __file__, 'one_speed', '--package', name, '--n', str(n), '--batch', str(b), '--repeats', str(options.repeats), '--threads', str(options.threads)]
-            done = subprocess.run(command, capture_output=True, text=True)
-            try: found = json.loads(done.stdout.strip().splitlines()[-1])
-            except Exception:
-                cells[f'{n}|{b}|{name}'] = (done.stderr.strip().splitlines() or ['failed'])[-1][:60]
-                continue
-            cells[f'{n}|{b}|{name}'] = found
-            per_cell[name] = found['cpu'] / count, max(0.0, found['mb']) / count if count > 10 ** 6 else 0
-            print(n, b, name, found, flush=True)
-    table = [f'forward and backward, float32, 1-D warp, gamma 1, {options.threads} threads, least of {options.repeats}: CPU s | wall s | extra MB']
-    for n, b in sizes:
-        rows = [[f'N = {n}, batch {b}', 'CPU s', 'wall s', 'MB', 'CPU ratio', 'wall ratio']]
-        base = cells.get(f'{n}|{b}|this book')
-        for name in names:
-            f = cells[f'{n}|{b}|{name}']
-            if isinstance(f, str): rows.append([name, f, '', '', '', ''])
-            else: rows.append([name, f"{f['cpu']:.3f}", f"{f['wall']:.3f}", f"{f['mb']:.0f}"] + ([f"{f['cpu'] / base['cpu']:.1f}", f"{f['wall'] / base['wall']:.1f}"] if isinstance(base, dict) else ['', '']))
+            f = cells.get(f'{n}|{b}|{name}', {'why': 'ended early'})
+            if 'why' in f: rows.append([name, f['why'], '', '', '', ''])
+            else: rows.append([name, f"{f['cpu']:.3f}", f"{f['wall']:.3f}", f"{f['mb']:.0f}"] + ([f"{f['cpu'] / base['cpu']:.1f}", f"{f['wall'] / base['wall']:.1f}"] if 'cpu' in base else ['', '']))
         table += [''] + aligned(rows)
     record('speed', table, cells=cells, load=os.getloadavg())
 
@@ -298,9 +292,10 @@ def long(options):
         if share >= shown[0] + 0.1 or share == 1:
             shown[0] = share
             print(f'{share:4.0%}', flush=True)
-    c, w, peak = time.process_time(), time.perf_counter(), Peak()
+    forget_peak()
+    c, w, before = time.process_time(), time.perf_counter(), status_mb('VmRSS')
     value = soft_dtw(x, y, 0, 'absolute', progress=progress)
-    cpu, wall, mb = time.process_time() - c, time.perf_counter() - w, peak.extra()
+    cpu, wall, mb = time.process_time() - c, time.perf_counter() - w, status_mb('VmHWM') - before
     whole, strip = soft_dtw(x[:3000], y[:3000], 0, 'absolute'), np.full(3001, np.inf)
     strip[0] = 0                                        # the same by rows of numpy, on a corner of it
     for i in range(3000):
@@ -449,7 +444,5 @@ if __name__ == '__main__':
     parser.add_argument('--repeats', type=int, default=3, help='measured runs of which the least counts (default 3)')
     parser.add_argument('--seconds', type=float, default=240, help='CPU seconds a package may take for one size (default 240)')
     parser.add_argument('--package', help=argparse.SUPPRESS)
-    parser.add_argument('--n', type=int, help=argparse.SUPPRESS)
-    parser.add_argument('--batch', type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     globals()[options.part](options)
