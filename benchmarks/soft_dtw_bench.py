@@ -10,6 +10,7 @@ Packages: pip install pysdtw tslearn ddtw. From GitHub, on PYTHONPATH: soft_dtw_
 One that cannot be imported is named and left out. The record goes to nbs/results/soft_dtw_<part>.json.
 """
 import argparse
+import ctypes
 import datetime
 import importlib.util
 import json
