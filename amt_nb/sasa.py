@@ -7,9 +7,9 @@ __all__ = ['BODIES', 'MODELS', 'window', 'neighbours', 'biases', 'one_logit', 'L
            'attention_weights', 'SASA', 'AlignerConfig', 'model_config', 'Shrink', 'Grow', 'Body', 'Dense', 'Aligner',
            'indices', 'predict', 'align_square', 'parameter_table', 'path_points', 'path_loss', 'class_loss',
            'frame_loss', 'aligner_loss', 'Pair', 'read_beats', 'asap_pair', 'weathered', 'ExampleConfig', 'crop_of',
-           'Example', 'example', 'batches', 'beat_errors']
+           'Example', 'example', 'batches', 'beat_errors', 'figures', 'examined']
 
-# %% ../nbs/23_sasa.ipynb #0cd3256c
+# %% ../nbs/23_sasa.ipynb #db4fa0b5
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,10 +19,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from .settings import UserError, fill, nearest
+from .metrics import alignment_accuracy
 from .notes import read_midi
 from .similarity import Axes, from_square, resample_frames, score_chroma, to_square, unit
 from .soft_dtw import soft_dtw_divergence
-from .structure import KINDS, TimeMap, beat_map, carry, played_starts, random_structure, rearrange_frames, true_indices
+from .structure import SAME_S, TimeMap, beat_map, carry, random_structure, rearrange_frames, to_played, true_indices
 
 # %% ../nbs/23_sasa.ipynb #47c5a18e
 def window(offset: int, length: int) -> tuple[slice, slice]:
@@ -129,11 +130,11 @@ class SASA(nn.Module):
         q, k, _ = self.split(x)
         return attention_weights(q, k, self.rows, self.columns)
 
-# %% ../nbs/23_sasa.ipynb #74c90dcc
+# %% ../nbs/23_sasa.ipynb #a1c2d965
 @dataclass(frozen=True)
 class AlignerConfig:
     """CA and CD models (METHOD B3) and their loss; key prefix `sasa`. What the paper does not print is ours, with its reason."""
-    size: int = 2048                    # rows, columns and outputs [P]
+    cells: int = 2048                   # rows, columns and outputs [P]
     widths: tuple[int, ...] = (8, 16, 32, 64)   # channels of the four blocks: doubled where a pooling quarters the map, so that each block holds half the memory of the one before
     kernel: int = 3                     # of the convolutions
     body: str = 'attention'             # 'attention' (CA) or 'convolution' (CD)
@@ -148,7 +149,7 @@ class AlignerConfig:
     dimensions: int = 2                 # of its points: 1 (column) or 2 (row, column)
 
     def __post_init__(self):
-        if self.size % 2 ** len(self.widths): raise UserError(f'size {self.size} cannot be halved {len(self.widths)} times')
+        if self.cells % 2 ** len(self.widths): raise UserError(f'{self.cells} cells cannot be halved {len(self.widths)} times')
         if self.body not in BODIES: raise UserError(f'unknown body {self.body!r}{nearest(self.body, BODIES)}')
         if self.says not in ('points', 'classes'): raise UserError(f'says = {self.says!r}{nearest(self.says, ("points", "classes"))}')
         if self.dimensions not in (1, 2): raise UserError(f'points of {self.dimensions} dimensions: 1 or 2')
@@ -189,17 +190,17 @@ class Body(nn.Module):
 
     def forward(self, x): return F.relu_(self.norm(self.mix(x)))
 
-# %% ../nbs/23_sasa.ipynb #09da7a37
+# %% ../nbs/23_sasa.ipynb #37ae15b9
 class Dense(nn.Module):
     """Two dense layers, the same for every row of the map (B, C, h, w): each row says `size / h` rows of the answer.
 
     -> (B, size) points, or (B, size, size) scores of all columns."""
     def __init__(self, config: AlignerConfig):
         super().__init__()
-        self.size, self.rows = config.size, config.size // 2 ** (len(config.widths) - 1)
+        self.size, self.rows = config.cells, config.cells // 2 ** (len(config.widths) - 1)
         self.reduce = nn.Conv2d(config.widths[-1], config.reduced, 1)
         self.first, self.drop = nn.Linear(config.reduced * self.rows, config.hidden), nn.Dropout(config.dropout)
-        self.each = config.size // self.rows * (1 if config.says == 'points' else config.size)
+        self.each = config.cells // self.rows * (1 if config.says == 'points' else config.cells)
         self.second = nn.Linear(config.hidden, self.each)
 
     def forward(self, x):
@@ -207,7 +208,7 @@ class Dense(nn.Module):
         x = self.second(self.drop(F.relu(self.first(x))))
         return x.flatten(1) if self.each <= self.size // self.rows else x.reshape(len(x), self.size, self.size)
 
-# %% ../nbs/23_sasa.ipynb #98f820da
+# %% ../nbs/23_sasa.ipynb #c8c0ecce
 class Aligner(nn.Module):
     """The paper's network: distances (B, 1, S, S), recording downwards, score to the right -> score index of each row.
 
@@ -223,7 +224,7 @@ class Aligner(nn.Module):
 
     def features(self, x):
         """The map (B, C, S/8, S/8) after the upsampling block; near is bright: distances are turned into closeness, mean 0, deviation 1."""
-        if x.shape[1:] != (1, self.config.size, self.config.size): raise UserError(f'squares of shape {tuple(x.shape)}: this network takes (batch, 1, {self.config.size}, {self.config.size})')
+        if x.shape[1:] != (1, self.config.cells, self.config.cells): raise UserError(f'squares of shape {tuple(x.shape)}: this network takes (batch, 1, {self.config.cells}, {self.config.cells})')
         mean, deviation = x.mean((1, 2, 3), keepdim=True), x.std((1, 2, 3), keepdim=True)
         x = (mean - x) / (deviation + 1e-6)
         for block in self.encoder: x, places = block(x)
@@ -231,9 +232,9 @@ class Aligner(nn.Module):
 
     def forward(self, x):
         out = self.dense(self.body(self.features(x)))
-        return self.config.size * (0.5 + out) if self.config.says == 'points' else out
+        return self.config.cells * (0.5 + out) if self.config.says == 'points' else out
 
-# %% ../nbs/23_sasa.ipynb #daec16d8
+# %% ../nbs/23_sasa.ipynb #36be87a2
 def indices(said) -> torch.Tensor:
     """Real-valued score indices (B, S) of what a network said: points as they are; of scores (B, S, S) the best column, moved by the
     softmax of its two neighbours and itself."""
@@ -249,7 +250,7 @@ def predict(model: Aligner, square: np.ndarray) -> np.ndarray:
 
 def align_square(model: Aligner, recording, score, fps: float, score_fps: float | None = None) -> tuple[np.ndarray, np.ndarray]:
     """(recording_s, score_s), both (S,), of features (T_rec, D) and (T_score, D): square, network, and back to seconds."""
-    square, axes = to_square(recording, score, model.config.size, fps, score_fps)
+    square, axes = to_square(recording, score, model.config.cells, fps, score_fps)
     return from_square(np.clip(predict(model, square), -0.5, axes.columns - 0.5), axes)
 
 # %% ../nbs/23_sasa.ipynb #4157bb01
@@ -351,7 +352,7 @@ def crop_of(pair: Pair, rng, config: ExampleConfig) -> tuple[float, float]:
     a = rng.choice(cuts[cuts <= cuts[-1] - length])
     return float(a), float(cuts[np.argmin(np.abs(cuts - a - length) + 1e9 * (cuts <= a))])
 
-# %% ../nbs/23_sasa.ipynb #01507812
+# %% ../nbs/23_sasa.ipynb #6aea3572
 @dataclass(frozen=True, eq=False)
 class Example:
     """One square (S, S) of distances with the truth: indices (S,), its axes, the time map of the crop as played, and the beats in it."""
@@ -378,8 +379,7 @@ def example(pair: Pair, size: int, seed, config: ExampleConfig = ExampleConfig()
     truth = carry(pair.time_map, segments)
     truth = TimeMap(truth.recording_s, np.clip(truth.score_s - first / pair.fps, 0, len(score) / pair.fps))
     square, axes = to_square(played, score, size, pair.fps)
-    times = np.concatenate([pair.beats[(pair.beats >= a) & (pair.beats < b)] - a + s for (a, b), s in zip(segments, played_starts(segments))])
-    return Example(square, true_indices(truth, axes), axes, truth, times, tuple(kinds))
+    return Example(square, true_indices(truth, axes), axes, truth, to_played(pair.beats, segments)[1] + SAME_S, tuple(kinds))
 
 # %% ../nbs/23_sasa.ipynb #58fd0e2e
 def batches(pairs, size: int, batch: int = 8, seed: int = 0, config: ExampleConfig = ExampleConfig()):
@@ -404,3 +404,16 @@ def beat_errors(example: Example, said: np.ndarray) -> np.ndarray:
     w, step = np.clip((example.beats - t[k]) / (t[k + 1] - t[k]), 0, 1), s[k + 1] - s[k]
     at = s[k] + np.where(np.abs(step) > max(1.0, 3 * example.axes.column_s), np.round(w), w) * step
     return np.abs(at - example.time_map.at(example.beats)) * np.clip(example.time_map.pace(example.beats), 0.1, 10)
+
+# %% ../nbs/23_sasa.ipynb #d2e20c52
+def figures(errors: list) -> dict:
+    """Shares 0..1 of beats within 50, 100 and 200 ms, mean over examples, and the median error in seconds of all; `errors`: one array of seconds an example."""
+    out = {f'within_{m}': alignment_accuracy(errors, m / 1000) for m in (50, 100, 200)}
+    return {**out, 'median_s': float(np.median(np.concatenate(errors)))}
+
+def examined(net: Aligner, examples: list[Example], batch: int = 8) -> list[np.ndarray]:
+    """Error at each beat of each example, seconds; see `beat_errors`."""
+    net.eval()
+    with torch.inference_mode():
+        said = [indices(net(torch.from_numpy(np.stack([e.square for e in examples[i:i + batch]])[:, None]))).double().numpy() for i in range(0, len(examples), batch)]
+    return [beat_errors(e, s) for e, s in zip(examples, np.concatenate(said))]
