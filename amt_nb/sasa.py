@@ -352,7 +352,7 @@ def crop_of(pair: Pair, rng, config: ExampleConfig) -> tuple[float, float]:
     a = rng.choice(cuts[cuts <= cuts[-1] - length])
     return float(a), float(cuts[np.argmin(np.abs(cuts - a - length) + 1e9 * (cuts <= a))])
 
-# %% ../nbs/23_sasa.ipynb #6aea3572
+# %% ../nbs/23_sasa.ipynb #464f3a15
 @dataclass(frozen=True, eq=False)
 class Example:
     """One square (S, S) of distances with the truth: indices (S,), its axes, the time map of the crop as played, and the beats in it."""
@@ -369,9 +369,9 @@ def example(pair: Pair, size: int, seed, config: ExampleConfig = ExampleConfig()
     start, end = crop_of(pair, rng, config)
     low, high = (float(v) for v in pair.time_map.at([start, end]))
     if high - low < 1.0: low, high = max(0.0, low - 1), high + 1
-    inside = (pair.cuts > start) & (pair.cuts < end)
-    n = int(rng.integers(1, config.most + 1)) if rng.random() < config.structured and inside.sum() > 1 else 0
-    segments, kinds = random_structure(end - start, pair.cuts[inside] - start, rng, n=n, longest=config.stretch)
+    cuts = next((c for c in (pair.cuts, pair.beats) if np.sum((c > start) & (c < end)) > 5), np.arange(start, end, 0.5))
+    n = int(rng.integers(1, config.most + 1)) if rng.random() < config.structured else 0
+    segments, kinds = random_structure(end - start, cuts[(cuts > start) & (cuts < end)] - start, rng, n=n, longest=config.stretch)
     segments = [(a + start, b + start) for a, b in segments]
     played = weathered(rearrange_frames(pair.recording, segments, pair.fps), pair.fps, rng)
     first, last = round(low * pair.fps), max(round(high * pair.fps), round(low * pair.fps) + 2)

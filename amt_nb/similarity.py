@@ -7,8 +7,8 @@ __all__ = ['PAPER_FPS', 'PITCH_CLASS', 'COMPRESSION', 'DECAY_S', 'PARTIALS', 'RE
            'fold_matrix', 'key_energy', 'tuning_cents', 'to_classes', 'unit', 'cqt_chroma', 'audio_chroma', 'sounding',
            'with_partials', 'score_chroma', 'rendered_chroma', 'decaying', 'cqt_onsets', 'audio_onsets', 'key_strokes',
            'score_onsets', 'roll_features', 'heard_features', 'score_rolls', 'checked_features', 'cross_similarity',
-           'resample_frames', 'Axes', 'to_square', 'matrix_to_square', 'from_square', 'to_indices', 'transposition',
-           'plot_similarity']
+           'resample_frames', 'plot_similarity', 'Axes', 'to_square', 'matrix_to_square', 'from_square', 'to_indices',
+           'transposition']
 
 # %% ../nbs/21_similarity.ipynb #bbb47c83
 from dataclasses import dataclass
@@ -153,6 +153,31 @@ def score_onsets(notes: np.ndarray, fps: float = FPS, n_frames: int | None = Non
     """Onset features (T, 12) of a note array, `fps` frames a second, in 0..1."""
     return decaying(to_classes(with_partials(key_strokes(notes, fps, n_frames))), fps)
 
+# %% ../nbs/21_similarity.ipynb #92a4748d2
+def cqt_onsets(values: np.ndarray, cents: float = 0.0) -> np.ndarray:
+    """Onset features (T, 12) of a CQT (T, 352): what became louder since the frame before last, by pitch class."""
+    loud = np.log1p(COMPRESSION * key_energy(values, cents))
+    rise = np.maximum(loud - np.concatenate([loud[:1], loud[:1], loud[:-2]])[:len(loud)], 0)
+    return decaying(to_classes(rise))
+
+def audio_onsets(wave, sr: int, config: CQTConfig = CQTConfig(filter_scale=0.6, centre=0.5)) -> np.ndarray:
+    """Onset features (T, 12) of a recording, 50 frames a second, in 0..1; see `decaying`."""
+    values = cqt(wave, sr, config)
+    return cqt_onsets(values, tuning_cents(values))
+
+def key_strokes(notes: np.ndarray, fps: float = FPS, n_frames: int | None = None) -> np.ndarray:
+    """The stroke of each key, (T, 88) float32: velocity / 127 in the frame of the onset, else 0."""
+    check_notes(notes)
+    n = max(1, int(np.ceil(notes['offset_s'].max(initial=0) * fps)) if n_frames is None else n_frames)
+    out, frame, key = np.zeros((n, N_KEYS), np.float32), np.floor(notes['onset_s'] * fps + 1e-6).astype(int), notes['pitch'] - PITCH_MIN
+    keep = (frame >= 0) & (frame < n) & (key >= 0) & (key < N_KEYS)
+    np.maximum.at(out, (frame[keep], key[keep]), notes['velocity'][keep] / np.float32(127))
+    return out
+
+def score_onsets(notes: np.ndarray, fps: float = FPS, n_frames: int | None = None) -> np.ndarray:
+    """Onset features (T, 12) of a note array, `fps` frames a second, in 0..1."""
+    return decaying(to_classes(with_partials(key_strokes(notes, fps, n_frames))), fps)
+
 # %% ../nbs/21_similarity.ipynb #e59922b1
 def roll_features(frames: np.ndarray, onsets: np.ndarray, fps: float = FPS) -> np.ndarray:
     """Features (T, 176) of probabilities of keys down and struck, each (T, 88): what our transcriber heard, or a score's rolls.
@@ -211,6 +236,20 @@ def resample_frames(features: np.ndarray, n: int) -> np.ndarray:
     low = np.minimum(np.floor(edge).astype(int), len(x) - 1)
     at = total[low] + (edge - low)[:, None] * x[low]
     return (np.diff(at, axis=0) / np.diff(edge)[:, None]).astype(np.float32)
+
+# %% ../nbs/21_similarity.ipynb #92edc3a0
+def plot_similarity(matrix, axes=None, fps: float = FPS, ax=None, title: str = '', path=None, colour: str = '#1f77b4'):
+    """Picture of distances (T_rec, T_score), small ones dark: score to the right, recording downwards, in seconds; returns the axes.
+
+    axes: the `Axes` of a square, else frames are at `fps`. path: (recording_s, score_s), drawn as dots. The picture is shrunk to at most 400 cells a side."""
+    import matplotlib.pyplot as plt
+    if ax is None: _, ax = plt.subplots(figsize=(4, 3.4))
+    height, width = (axes.recording_s, axes.size * axes.column_s) if axes else (len(matrix) / fps, np.shape(matrix)[1] / fps)
+    small = resample_frames(resample_frames(matrix, min(len(matrix), 400)).T, min(np.shape(matrix)[1], 400)).T
+    ax.imshow(small, cmap=plt.get_cmap('gray', 16), aspect='auto', extent=(0, width, height, 0), vmin=0, vmax=np.quantile(small, 0.98))
+    if path is not None: ax.plot(path[1], path[0], '.', color=colour, ms=2)
+    ax.set(xlabel='score (s)', ylabel='recording (s)', title=title)
+    return ax
 
 # %% ../nbs/21_similarity.ipynb #c8fcca26
 @dataclass(frozen=True)
@@ -287,17 +326,3 @@ def transposition(recording: np.ndarray, score: np.ndarray, fps: float = FPS) ->
         d = cross_similarity(a, context(np.roll(score, shift, axis=1)))
         cost.append(d.min(0).mean() + d.min(1).mean())
     return int(np.argmin(cost)) - 5
-
-# %% ../nbs/21_similarity.ipynb #832960de
-def plot_similarity(matrix, axes: Axes | None = None, fps: float = FPS, ax=None, title: str = '', path=None, colour: str = '#1f77b4'):
-    """Picture of distances (T_rec, T_score), small ones dark: score to the right, recording downwards, in seconds; returns the axes.
-
-    path: (recording_s, score_s), drawn as dots. The picture is shrunk to at most 400 cells a side."""
-    import matplotlib.pyplot as plt
-    if ax is None: _, ax = plt.subplots(figsize=(4, 3.4))
-    height, width = (axes.recording_s, axes.size * axes.column_s) if axes else (len(matrix) / fps, np.shape(matrix)[1] / fps)
-    small = resample_frames(resample_frames(matrix, min(len(matrix), 400)).T, min(np.shape(matrix)[1], 400)).T
-    ax.imshow(small, cmap='gray', aspect='auto', extent=(0, width, height, 0), vmin=0, vmax=np.quantile(small, 0.98))
-    if path is not None: ax.plot(path[1], path[0], '.', color=colour, ms=2)
-    ax.set(xlabel='score (s)', ylabel='recording (s)', title=title)
-    return ax
