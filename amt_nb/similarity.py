@@ -128,37 +128,14 @@ def decaying(onsets: np.ndarray, fps: float = FPS) -> np.ndarray:
     for k in range(min(REACH, len(even))): np.maximum(out[k:], even[:len(even) - k] * np.sqrt(1 - k / REACH), out=out[k:])
     return out
 
-# %% ../nbs/21_similarity.ipynb #92a4748d
+# %% ../nbs/21_similarity.ipynb #392427c2
 def cqt_onsets(values: np.ndarray, cents: float = 0.0) -> np.ndarray:
-    """Onset features (T, 12) of a CQT (T, 352): what became louder since the frame before last, by pitch class."""
-    loud = np.log1p(COMPRESSION * key_energy(values, cents))
-    rise = np.maximum(loud - np.concatenate([loud[:1], loud[:1], loud[:-2]])[:len(loud)], 0)
-    return decaying(to_classes(rise))
+    """Onset features (T, 12) of a CQT (T, 352): what becomes louder about each frame, times how loud it is, by pitch class.
 
-def audio_onsets(wave, sr: int, config: CQTConfig = CQTConfig(filter_scale=0.6, centre=0.5)) -> np.ndarray:
-    """Onset features (T, 12) of a recording, 50 frames a second, in 0..1; see `decaying`."""
-    values = cqt(wave, sr, config)
-    return cqt_onsets(values, tuning_cents(values))
-
-def key_strokes(notes: np.ndarray, fps: float = FPS, n_frames: int | None = None) -> np.ndarray:
-    """The stroke of each key, (T, 88) float32: velocity / 127 in the frame of the onset, else 0."""
-    check_notes(notes)
-    n = max(1, int(np.ceil(notes['offset_s'].max(initial=0) * fps)) if n_frames is None else n_frames)
-    out, frame, key = np.zeros((n, N_KEYS), np.float32), np.floor(notes['onset_s'] * fps + 1e-6).astype(int), notes['pitch'] - PITCH_MIN
-    keep = (frame >= 0) & (frame < n) & (key >= 0) & (key < N_KEYS)
-    np.maximum.at(out, (frame[keep], key[keep]), notes['velocity'][keep] / np.float32(127))
-    return out
-
-def score_onsets(notes: np.ndarray, fps: float = FPS, n_frames: int | None = None) -> np.ndarray:
-    """Onset features (T, 12) of a note array, `fps` frames a second, in 0..1."""
-    return decaying(to_classes(with_partials(key_strokes(notes, fps, n_frames))), fps)
-
-# %% ../nbs/21_similarity.ipynb #92a4748d2
-def cqt_onsets(values: np.ndarray, cents: float = 0.0) -> np.ndarray:
-    """Onset features (T, 12) of a CQT (T, 352): what became louder since the frame before last, by pitch class."""
-    loud = np.log1p(COMPRESSION * key_energy(values, cents))
-    rise = np.maximum(loud - np.concatenate([loud[:1], loud[:1], loud[:-2]])[:len(loud)], 0)
-    return decaying(to_classes(rise))
+    The factor is against the noise of hammers, which rises in all keys at once and is loud in none."""
+    loud = np.log1p(COMPRESSION / 10 * key_energy(values, cents))
+    around = np.pad(loud, ((1, 1), (0, 0)), mode='edge')
+    return decaying(to_classes(np.maximum(around[2:] - around[:-2], 0) * loud))
 
 def audio_onsets(wave, sr: int, config: CQTConfig = CQTConfig(filter_scale=0.6, centre=0.5)) -> np.ndarray:
     """Onset features (T, 12) of a recording, 50 frames a second, in 0..1; see `decaying`."""
