@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['BODIES', 'MODELS', 'window', 'neighbours', 'biases', 'one_logit', 'attend', 'attend_back', 'row_weights',
            'attend_head', 'attend_head_back', 'flat_heads', 'LocalAttention', 'local_attention', 'attention_weights',
-           'SASA', 'AlignerConfig', 'model_config', 'Shrink', 'Grow', 'Body', 'Dense', 'Aligner', 'indices', 'predict',
-           'align_square', 'parameter_table', 'path_points', 'path_loss', 'class_loss', 'frame_loss', 'aligner_loss',
+           'SASA', 'AlignerConfig', 'model_config', 'Shrink', 'Grow', 'Body', 'Dense', 'Aligner', 'parameter_table',
+           'indices', 'predict', 'align_square', 'path_points', 'path_loss', 'frame_loss', 'class_loss', 'aligner_loss',
            'Pair', 'read_beats', 'asap_pair', 'weathered', 'ExampleConfig', 'crop_of', 'Example', 'example', 'batches',
            'beat_errors', 'figures', 'examined']
 
@@ -202,7 +202,7 @@ class LocalAttention(torch.autograd.Function):
         spread(head, len(x[0]), torch.get_num_threads())
         return dq, dk, dv, dr.sum(0), dc.sum(0)
 
-# %% ../nbs/23_sasa.ipynb #5f3fe9ab
+# %% ../nbs/23_sasa.ipynb #1feb84c3
 def local_attention(q, k, v, rows, columns):
     """Attention of each pixel to its neighbourhood: q, k, v (B, N, d, H, W) -> (B, N, d, H, W); METHOD B3.
 
@@ -210,9 +210,8 @@ def local_attention(q, k, v, rows, columns):
     map do not exist: they are no zeros in the softmax. Memory does not grow with the neighbourhood times the channels."""
     if rows.shape[2] != columns.shape[2] or rows.shape[2] % 2 == 0: raise UserError(f'neighbourhoods of {rows.shape[2]} rows and {columns.shape[2]} columns: one odd extent is needed')
     if rows.shape[1] + columns.shape[1] != q.shape[2]: raise UserError(f'{rows.shape[1]} + {columns.shape[1]} features of the offsets for {q.shape[2]} of the pixels')
-    kinds = {t.dtype for t in (q, k, v, rows, columns)}
-    if q.device.type == 'cpu' and (len(kinds) > 1 or kinds & {torch.bfloat16, torch.float16}): return local_attention(*(t.float() for t in (q, k, v, rows, columns))).to(v.dtype)
-    return LocalAttention.apply(q, k, v, rows, columns)
+    kind = torch.float64 if {t.dtype for t in (q, k, v, rows, columns)} == {torch.float64} else torch.float32
+    return LocalAttention.apply(*(t.to(kind) for t in (q, k, v, rows, columns))).to(v.dtype)
 
 # %% ../nbs/23_sasa.ipynb #3fcc24cb
 def attention_weights(q, k, rows, columns):
@@ -352,6 +351,13 @@ class Aligner(nn.Module):
         out = self.dense(self.body(self.features(x)))
         return self.config.cells * (0.5 + out) if self.config.says == 'points' else out
 
+# %% ../nbs/23_sasa.ipynb #4157bb01
+def parameter_table(model: nn.Module) -> dict[str, int]:
+    """Parameters of each part of an `Aligner`: encoder, grow, body, reduce, first, second."""
+    count = lambda m: sum(p.numel() for p in m.parameters())
+    return {'encoder': count(model.encoder), 'grow': count(model.grow), 'body': count(model.body),
+            **{n: count(getattr(model.dense, n)) for n in ('reduce', 'first', 'second')}}
+
 # %% ../nbs/23_sasa.ipynb #36be87a2
 def indices(said) -> torch.Tensor:
     """Real-valued score indices (B, S) of what a network said: points as they are; of scores (B, S, S) the best column, moved by the
@@ -371,14 +377,7 @@ def align_square(model: Aligner, recording, score, fps: float, score_fps: float 
     square, axes = to_square(recording, score, model.config.cells, fps, score_fps)
     return from_square(np.clip(predict(model, square), -0.5, axes.columns - 0.5), axes)
 
-# %% ../nbs/23_sasa.ipynb #4157bb01
-def parameter_table(model: nn.Module) -> dict[str, int]:
-    """Parameters of each part of an `Aligner`: encoder, grow, body, reduce, first, second."""
-    count = lambda m: sum(p.numel() for p in m.parameters())
-    return {'encoder': count(model.encoder), 'grow': count(model.grow), 'body': count(model.body),
-            **{n: count(getattr(model.dense, n)) for n in ('reduce', 'first', 'second')}}
-
-# %% ../nbs/23_sasa.ipynb #f34a877d
+# %% ../nbs/23_sasa.ipynb #ef787410
 def path_points(index, dimensions: int = 2):
     """Points of paths (B, S): (B, S, 1) columns alone, or (B, S, 2) rows and columns in the same unit."""
     if dimensions == 1: return index[..., None]
@@ -388,16 +387,17 @@ def path_loss(said, truth, gamma: float = 1.0, dimensions: int = 2):
     """The custom loss (METHOD B4): soft-DTW divergence of Euclidean cost between paths (B, S), in columns a row; zero at equality."""
     return soft_dtw_divergence(path_points(said, dimensions), path_points(truth, dimensions), gamma, 'euclidean').mean() / said.shape[1]
 
+def frame_loss(said, truth):
+    """The control: mean distance of the columns, row by row, (B, S) and (B, S); no warping is forgiven."""
+    return (said - truth).abs().mean()
+
+# %% ../nbs/23_sasa.ipynb #29589b44
 def class_loss(said, truth):
     """Cross-entropy of scores (B, S, S) against real-valued indices (B, S): 3.25 asks for a quarter of column 4 and three of column 3."""
     truth = truth.clamp(0, said.shape[-1] - 1)
     low = truth.floor().long().clamp(max=said.shape[-1] - 2)
     share, log = (truth - low)[..., None], said.log_softmax(-1)
     return -((1 - share) * log.gather(-1, low[..., None]) + share * log.gather(-1, low[..., None] + 1)).mean()
-
-def frame_loss(said, truth):
-    """The control: mean distance of the columns, row by row, (B, S) and (B, S); no warping is forgiven."""
-    return (said - truth).abs().mean()
 
 def aligner_loss(models: dict, batch: dict, step: int = 0) -> dict:
     """The loss of models['net'] on a batch {'square' (B, 1, S, S), 'indices' (B, S)}: `total`, and the mean error in columns; for `fit`."""
@@ -424,7 +424,7 @@ class Pair:
     cuts: np.ndarray
     beats: np.ndarray
 
-# %% ../nbs/23_sasa.ipynb #5ff5a04e
+# %% ../nbs/23_sasa.ipynb #3cf1e961
 def read_beats(text: str) -> tuple[np.ndarray, np.ndarray]:
     """(seconds (N,), first of a bar (N,)) of an ASAP annotation: lines `time time label`, label db, b or bR."""
     rows = [line.split('\t') for line in text.splitlines() if line.strip()]
@@ -437,7 +437,7 @@ def asap_pair(performance, score, performance_beats: str, score_beats: str, fps:
     written, _ = read_beats(score_beats)
     if len(beats) != len(written): raise UserError(f'{named.get("id", "performance")}: {len(beats)} beats played, {len(written)} written')
     played, notes = read_midi(performance, pedal=True, max_sustain_s=3.0), read_midi(score)
-    a, b = score_chroma(played, fps), score_chroma(notes, fps)
+    a, b = (score_chroma(n, fps, release_s=0.0) for n in (played, notes))
     truth = beat_map(beats, written, len(a) / fps, len(b) / fps)
     cuts = beats[first] if first.sum() > 8 else beats
     return Pair(fps=fps, recording=a.astype(np.float16), score=b.astype(np.float16), time_map=truth, cuts=cuts, beats=beats, **named)
@@ -512,15 +512,18 @@ def batches(pairs, size: int, batch: int = 8, seed: int = 0, config: ExampleConf
                 'indices': torch.from_numpy(np.stack([e.indices for e in made]).astype(np.float32))}
     return make
 
-# %% ../nbs/23_sasa.ipynb #d1c49ab5
+# %% ../nbs/23_sasa.ipynb #8b872b1a
 def beat_errors(example: Example, said: np.ndarray) -> np.ndarray:
     """Error at each beat, in seconds of the recording: the score's error times the pace there (`said`: indices (S,), clipped to the score).
 
-    Rows are interpolated, but not where the answer moves more than a second of score from one to the next."""
+    Between rows the answer is a straight line; where it moves more than four columns it jumps, half way, and each side goes on at its own pace."""
     t, s = from_square(np.clip(said, -0.5, example.axes.columns - 0.5), example.axes)
     k = np.clip(np.searchsorted(t, example.beats, side='right') - 1, 0, len(t) - 2)
-    w, step = np.clip((example.beats - t[k]) / (t[k + 1] - t[k]), 0, 1), s[k + 1] - s[k]
-    at = s[k] + np.where(np.abs(step) > max(1.0, 3 * example.axes.column_s), np.round(w), w) * step
+    w, step, far = (example.beats - t[k]) / example.axes.row_s, np.diff(s), 4 * example.axes.column_s
+    step = np.where(np.abs(step) > far, np.nan, step)
+    before, after = (np.nan_to_num(np.concatenate([[0.0], step, [0.0]])[k + side]) for side in (0, 2))
+    jumping = np.where(w < 0.5, s[k] + w * before, s[k + 1] - (1 - w) * after)
+    at = np.where(np.isnan(step[k]), jumping, s[k] + w * np.nan_to_num(step[k]))
     return np.abs(at - example.time_map.at(example.beats)) * np.clip(example.time_map.pace(example.beats), 0.1, 10)
 
 # %% ../nbs/23_sasa.ipynb #d2e20c52
