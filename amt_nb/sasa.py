@@ -8,9 +8,9 @@ __all__ = ['BODIES', 'MODELS', 'window', 'neighbours', 'biases', 'one_logit', 'a
            'SASA', 'AlignerConfig', 'model_config', 'Shrink', 'Grow', 'Body', 'Dense', 'Aligner', 'parameter_table',
            'indices', 'predict', 'align_square', 'path_points', 'path_loss', 'frame_loss', 'class_loss', 'aligner_loss',
            'Pair', 'read_beats', 'asap_pair', 'weathered', 'ExampleConfig', 'crop_of', 'Example', 'example', 'batches',
-           'beat_errors', 'figures', 'examined']
+           'beat_errors', 'figures', 'examined', 'load_aligner']
 
-# %% ../nbs/23_sasa.ipynb #a908c3f8
+# %% ../nbs/23_sasa.ipynb #84789280
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,12 +19,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .settings import UserError, fill, nearest
+from .settings import UserError, fill, make, nearest
 from .metrics import alignment_accuracy
 from .notes import read_midi
 from .similarity import Axes, from_square, resample_frames, score_chroma, to_square, unit
 from .soft_dtw import soft_dtw_divergence
 from .soft_dtw_kernels import compiled, spread
+from .training import load_weights
 from .structure import SAME_S, TimeMap, beat_map, carry, random_structure, rearrange_frames, to_played, true_indices
 
 # %% ../nbs/23_sasa.ipynb #47c5a18e
@@ -442,17 +443,19 @@ def asap_pair(performance, score, performance_beats: str, score_beats: str, fps:
     cuts = beats[first] if first.sum() > 8 else beats
     return Pair(fps=fps, recording=a.astype(np.float16), score=b.astype(np.float16), time_map=truth, cuts=cuts, beats=beats, **named)
 
-# %% ../nbs/23_sasa.ipynb #b3429110
-def weathered(chroma: np.ndarray, fps: float, rng) -> np.ndarray:
-    """Chroma (T, 12) as a microphone in a room might give it: smeared by an echo, coloured, with a floor of noise; a stand-in for sound."""
+# %% ../nbs/23_sasa.ipynb #7544152c
+def weathered(chroma: np.ndarray, fps: float, rng, strength: float = 1.0) -> np.ndarray:
+    """Chroma (T, 12) as a microphone in a room might give it: smeared by an echo, coloured, with a floor of noise; a stand-in for sound.
+
+    strength: 1 for the ranges that were chosen by eye, 0 for none at all."""
     from scipy.ndimage import convolve1d
     tail = np.exp(-np.arange(round(fps) + 1) / (fps * rng.uniform(0.02, 0.4)))
-    tail[1:] *= rng.uniform(0, 0.8)
+    tail[1:] *= strength * rng.uniform(0, 0.8)
     x = convolve1d(chroma.astype(np.float32), tail / tail.sum(), axis=0, origin=-(len(tail) // 2), mode='nearest') if len(chroma) > 1 else chroma
-    x = x * np.exp(rng.normal(size=12) * 0.15) + rng.uniform(0, 0.15) * np.abs(rng.normal(size=x.shape)) + rng.uniform(0, 0.1)
+    x = x * np.exp(strength * rng.normal(size=12) * 0.15) + strength * (rng.uniform(0, 0.15) * np.abs(rng.normal(size=x.shape)) + rng.uniform(0, 0.1))
     return unit(x.astype(np.float32))
 
-# %% ../nbs/23_sasa.ipynb #4046fcc4
+# %% ../nbs/23_sasa.ipynb #b45d8a86
 @dataclass(frozen=True)
 class ExampleConfig:
     """How training examples are drawn; key prefix `sasa_data`."""
@@ -461,6 +464,7 @@ class ExampleConfig:
     structured: float = 0.7         # share of examples that are rearranged; the paper adds 20 %
     most: int = 3                   # structures on top of each other
     stretch: float = 1.6            # at most so many times as long as before
+    weather: float = 1.0            # how much of `weathered`; 0 for chroma that comes from sound
 
 def crop_of(pair: Pair, rng, config: ExampleConfig) -> tuple[float, float]:
     """(start_s, end_s) of a random part of the performance between two of its cuts."""
@@ -470,7 +474,7 @@ def crop_of(pair: Pair, rng, config: ExampleConfig) -> tuple[float, float]:
     a = rng.choice(cuts[cuts <= cuts[-1] - length])
     return float(a), float(cuts[np.argmin(np.abs(cuts - a - length) + 1e9 * (cuts <= a))])
 
-# %% ../nbs/23_sasa.ipynb #464f3a15
+# %% ../nbs/23_sasa.ipynb #806a28c1
 @dataclass(frozen=True, eq=False)
 class Example:
     """One square (S, S) of distances with the truth: indices (S,), its axes, the time map of the crop as played, and the beats in it."""
@@ -491,7 +495,7 @@ def example(pair: Pair, size: int, seed, config: ExampleConfig = ExampleConfig()
     n = int(rng.integers(1, config.most + 1)) if rng.random() < config.structured else 0
     segments, kinds = random_structure(end - start, cuts[(cuts > start) & (cuts < end)] - start, rng, n=n, longest=config.stretch)
     segments = [(a + start, b + start) for a, b in segments]
-    played = weathered(rearrange_frames(pair.recording, segments, pair.fps), pair.fps, rng)
+    played = weathered(rearrange_frames(pair.recording, segments, pair.fps), pair.fps, rng, config.weather)
     first, last = round(low * pair.fps), max(round(high * pair.fps), round(low * pair.fps) + 2)
     score = pair.score[first:last].astype(np.float32)
     truth = carry(pair.time_map, segments)
@@ -499,18 +503,18 @@ def example(pair: Pair, size: int, seed, config: ExampleConfig = ExampleConfig()
     square, axes = to_square(played, score, size, pair.fps)
     return Example(square, true_indices(truth, axes), axes, truth, to_played(pair.beats, segments)[1] + SAME_S, tuple(kinds))
 
-# %% ../nbs/23_sasa.ipynb #58fd0e2e
+# %% ../nbs/23_sasa.ipynb #4bb15dc6
 def batches(pairs, size: int, batch: int = 8, seed: int = 0, config: ExampleConfig = ExampleConfig()):
     """n -> {'square' (batch, 1, size, size), 'indices' (batch, size)}: works drawn evenly, a performance of each, a pure function of (seed, n)."""
     works = sorted({p.work for p in pairs})
     of = {w: [p for p in pairs if p.work == w] for w in works}
-    def make(n):
+    def batch_of(n):
         rng = np.random.default_rng([seed, n])
         chosen = [of[works[i]][int(rng.integers(len(of[works[i]])))] for i in rng.integers(0, len(works), batch)]
         made = [example(p, size, [seed, n, i], config) for i, p in enumerate(chosen)]
         return {'square': torch.from_numpy(np.stack([e.square for e in made])[:, None]),
                 'indices': torch.from_numpy(np.stack([e.indices for e in made]).astype(np.float32))}
-    return make
+    return batch_of
 
 # %% ../nbs/23_sasa.ipynb #8b872b1a
 def beat_errors(example: Example, said: np.ndarray) -> np.ndarray:
@@ -538,3 +542,12 @@ def examined(net: Aligner, examples: list[Example], batch: int = 8) -> list[np.n
     with torch.inference_mode():
         said = [indices(net(torch.from_numpy(np.stack([e.square for e in examples[i:i + batch]])[:, None]))).double().numpy() for i in range(0, len(examples), batch)]
     return [beat_errors(e, s) for e, s in zip(examples, np.concatenate(said))]
+
+# %% ../nbs/23_sasa.ipynb #e7e62dbd
+def load_aligner(path) -> Aligner:
+    """The `Aligner` of a weights file that the experiment wrote, ready to be asked; UserError when it holds none."""
+    state, config, _ = load_weights(path)
+    if 'sasa' not in (config or {}): raise UserError(f'{path} holds no aligner: its header must have the configuration `sasa`')
+    net = Aligner(make(AlignerConfig, config['sasa']))
+    net.load_state_dict(state)
+    return net.eval()
