@@ -1,0 +1,190 @@
+"""The sliders of chapter 16 in a real headless browser: in JupyterLab, and as a Voila page where Voila is installed.
+
+Drives Chromium by the WebDriver protocol (chromedriver speaks plain JSON over HTTP), so no package is needed for it. Skipped only where no browser is installed.
+"""
+import base64
+import contextlib
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+
+import nbformat
+import pytest
+
+DRIVER = next(filter(None, map(shutil.which, ("chromedriver", "chromium.chromedriver"))), None)
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome"))), None)
+needs_browser = pytest.mark.skipif(not (DRIVER and BROWSER), reason="no Chromium with chromedriver is installed")
+RIGHT, HOME, END = "\ue014", "\ue011", "\ue010"
+PAGE = "from amt_nb.pitch_shift import ShiftExplorer\nexplorer = ShiftExplorer()\nexplorer"
+
+
+def free_port():
+    """A port nobody listens on."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def ask(url, data=None, method=None, timeout=60):
+    """JSON answer of a local server."""
+    body = None if data is None else json.dumps(data).encode()
+    request = urllib.request.Request(url, body, {"Content-Type": "application/json"}, method=method)
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=timeout) as answer:
+        return json.load(answer)
+
+
+def wait_for(what, question, seconds=150):
+    """The first true answer of question(), or a failure that names what was waited for."""
+    end, last = time.monotonic() + seconds, None
+    while time.monotonic() < end:
+        try:
+            if last := question():
+                return last
+        except (urllib.error.URLError, ConnectionError, KeyError, TimeoutError) as e:
+            last = e
+        time.sleep(.2)
+    pytest.fail(f"waited {seconds} s for {what}; last: {last!r}")
+
+
+@contextlib.contextmanager
+def process(*command, cwd=None):
+    """A server that is ended, with its children, on leaving."""
+    env = dict(os.environ, JUPYTER_PLATFORM_DIRS="1", OMP_NUM_THREADS="1", no_proxy="127.0.0.1,localhost")
+    log = open(os.path.join(cwd or ".", "server.log"), "w")
+    p = subprocess.Popen(command, cwd=cwd, env=env, stdout=log, stderr=log, start_new_session=True)
+    try:
+        yield p
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(p.pid, signal.SIGTERM)
+        try:
+            p.wait(15)
+        except subprocess.TimeoutExpired:
+            os.killpg(p.pid, signal.SIGKILL)
+        log.close()
+
+
+class Tab:
+    """One tab of a headless browser."""
+    def __init__(self, base):
+        options = {"binary": BROWSER, "args": ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1300,1000", "--no-proxy-server"]}
+        asked = {"capabilities": {"alwaysMatch": {"browserName": "chrome", "goog:chromeOptions": options}}}
+        self.url = f"{base}/session/{ask(base + '/session', asked)['value']['sessionId']}"
+
+    def go(self, url):
+        """Opens an address."""
+        ask(self.url + "/url", {"url": url}, timeout=120)
+
+    def js(self, script, *args):
+        """What a JavaScript function body returns."""
+        return ask(self.url + "/execute/sync", {"script": script, "args": list(args)})["value"]
+
+    def find(self, css):
+        """Ids of the elements that match."""
+        return [next(iter(e.values())) for e in ask(self.url + "/elements", {"using": "css selector", "value": css})["value"]]
+
+    def keys(self, element, text):
+        """Types into an element."""
+        ask(f"{self.url}/element/{element}/value", {"text": text})
+
+    def click(self, element):
+        """Clicks an element."""
+        ask(f"{self.url}/element/{element}/click", {})
+
+    def picture(self):
+        """The page as PNG."""
+        return base64.b64decode(ask(self.url + "/screenshot")["value"])
+
+    def close(self):
+        """Ends the session."""
+        with contextlib.suppress(urllib.error.URLError):
+            ask(self.url, method="DELETE")
+
+
+@pytest.fixture
+def tab(tmp_path):
+    """A headless browser."""
+    port = free_port()
+    (tmp_path / "driver").mkdir()
+    with process(DRIVER, f"--port={port}", cwd=tmp_path / "driver"):
+        base = f"http://127.0.0.1:{port}"
+        wait_for("chromedriver", lambda: ask(base + "/status")["value"]["ready"], 30)
+        tab = Tab(base)
+        yield tab
+        tab.close()
+
+
+@pytest.fixture
+def page(tmp_path):
+    """A folder with a notebook that shows the explorer."""
+    nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(PAGE)], metadata={"kernelspec": {"name": "python3", "display_name": "python3", "language": "python"}})
+    (tmp_path / "site").mkdir()
+    nbformat.write(nb, tmp_path / "site" / "page.ipynb")
+    return tmp_path / "site"
+
+
+def shown(tab):
+    """(text, address of the picture, number of players) of the explorer, None before it is there."""
+    return tab.js("""const e = document.querySelector('.shift-explorer'); if (!e) return null; const i = e.querySelector('img'), c = e.querySelector('code');
+                     return i && c && i.naturalWidth ? [c.innerText, i.src, e.querySelectorAll('audio').length] : null""")
+
+
+def drive(tab):
+    """Moves every control of a page that shows the explorer and sees picture and numbers follow."""
+    text, picture, _ = wait_for("the explorer", lambda: shown(tab))
+    assert "shift +0" in text and "Frame F1" in text
+    handles = tab.find(".shift-explorer .noUi-handle")
+    assert len(handles) == 3
+    tab.keys(handles[0], RIGHT * 3)
+    moved, new, _ = wait_for("shift +3", lambda: (s := shown(tab)) and "shift +3" in s[0] and s[1] != picture and s)
+    f1 = lambda t: float(t.split("Frame F1")[1].split()[0])
+    assert f1(moved) < f1(text)
+    tab.keys(handles[0], HOME)
+    wait_for("shift -12", lambda: "shift -12" in shown(tab)[0])
+    tab.keys(handles[0], END)
+    wait_for("shift +12", lambda: "shift +12" in shown(tab)[0])
+    before = shown(tab)
+    tab.keys(handles[1], END)
+    anchored = wait_for("all labelled", lambda: (s := shown(tab)) and s[0] != before[0] and s)
+    tab.keys(handles[2], END)
+    wait_for("the greatest weight", lambda: shown(tab)[0] != anchored[0])
+    tab.js("const s = document.querySelector('.shift-explorer select'); s.selectedIndex = 1; s.dispatchEvent(new Event('change', {bubbles: true}))")
+    wait_for("another piece", lambda: (s := shown(tab)) and s[1] != anchored[1])
+    tab.click(tab.find(".shift-explorer button")[0])
+    wait_for("a player", lambda: shown(tab)[2] == 1)
+    seconds = wait_for("the sound", lambda: tab.js("return document.querySelector('.shift-explorer audio').duration"))
+    assert 3 < seconds < 6 and tab.picture()[:4] == b"\x89PNG"
+
+
+@needs_browser
+def test_in_jupyterlab(tab, page):
+    port = free_port()
+    with process(sys.executable, "-m", "jupyterlab", "--no-browser", f"--port={port}", "--ServerApp.port_retries=0", "--ServerApp.token=", "--ServerApp.password=", "--allow-root",
+                 "--expose-app-in-browser", f"--ServerApp.root_dir={page}", "--ServerApp.base_url=/", "--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate", cwd=page):
+        wait_for("the server", lambda: ask(f"http://127.0.0.1:{port}/api"), 90)
+        tab.go(f"http://127.0.0.1:{port}/lab/tree/page.ipynb?reset")
+        wait_for("the notebook", lambda: tab.js("return !!(window.jupyterapp && document.querySelector('.jp-Notebook .jp-Cell'))"))
+        tab.js("window.ready = false; window.jupyterapp.serviceManager.sessions.ready.then(() => { window.ready = true })")
+        wait_for("the kernel", lambda: tab.js("const w = window.jupyterapp.shell.currentWidget; const k = w && w.sessionContext && w.sessionContext.session && w.sessionContext.session.kernel;"
+                                              " return !!k && k.status === 'idle'"))
+        tab.js("window.jupyterapp.commands.execute('notebook:run-all-cells')")
+        drive(tab)
+
+
+@needs_browser
+def test_as_a_voila_page(tab, page):
+    if importlib.util.find_spec("voila") is None:
+        pytest.skip("voila is not installed: pip install voila")
+    port = free_port()
+    with process(sys.executable, "-m", "voila", "page.ipynb", "--no-browser", f"--port={port}", "--Voila.ip=127.0.0.1", cwd=page):
+        wait_for("the server", lambda: socket.create_connection(("127.0.0.1", port), 1), 90).close()
+        tab.go(f"http://127.0.0.1:{port}/")
+        drive(tab)
