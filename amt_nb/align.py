@@ -120,8 +120,8 @@ def read_score(path) -> Score:
     if not len(on_keyboard(score.notes)): raise UserError(f'{path} has no note on the keyboard (A0 to C8): there is nothing to lay on a recording')
     return score
 
-# %% ../nbs/25_align.ipynb #861d23c7
-def tuning_cents(source, sr: int | None = None, seconds: float = 60.0, config: CQTConfig = CQTConfig()) -> float:
+# %% ../nbs/25_align.ipynb #fdc07dea
+def tuning_cents(source, sr: int | None = None, seconds: float = 30.0, config: CQTConfig = CQTConfig()) -> float:
     """How far a recording is tuned above equal temperament at 440 Hz, in cents, -50..50, from its first `seconds`.
 
     source, sr: as for `amt_nb.cqt.stream`. 0 where there is nothing to measure.
@@ -150,8 +150,8 @@ def retuned(source, sr: int, cents: float):
     rate = 50 * round(sr * 2 ** (-cents / 1200) / 50)
     return (source, sr) if rate == sr else (Relabelled(source if isinstance(source, AudioBlocks) else [source], rate), rate)
 
-# %% ../nbs/25_align.ipynb #b5c202b8
-def transposition_of(frames, onsets, notes, most: int = 12, cells: int = 500, config: PathConfig = PathConfig()) -> int:
+# %% ../nbs/25_align.ipynb #a62c25f7
+def transposition_of(frames, onsets, notes, most: int = 12, cells: int = 300, config: PathConfig = PathConfig()) -> int:
     """By how many semitones, -most..most, a recording sounds above the `notes` of its score.
 
     frames, onsets: probabilities (T, 88) of what was heard.
@@ -194,7 +194,7 @@ class Alignment:
         """Mean confidence of the recording, 0..1."""
         return float(self.map.confidence.mean()) if len(self.map.confidence) else 0.0
 
-# %% ../nbs/25_align.ipynb #9d9270d2
+# %% ../nbs/25_align.ipynb #9c3f5e0e
 def align(source, score, sr: int | None = None, weights=EAR, semitones: int | None = None, progress: Callable | None = None, config: PathConfig = PathConfig()) -> Alignment:
     """A recording and a score joined.
 
@@ -204,7 +204,8 @@ def align(source, score, sr: int | None = None, weights=EAR, semitones: int | No
     """
     from amt_nb.transcribe import hear, load_listener
     score, listener = as_score(score), load_listener(weights)
-    if isinstance(source, (str, Path)): source = audio_blocks(source)
+    listener = replace(listener, window=640, margin=64)           # small windows: little memory
+    if isinstance(source, (str, Path)): source = audio_blocks(source, 5.0)
     if isinstance(source, AudioBlocks): name, sr = source.path.name, source.sr
     else: name, (source, sr) = 'the recording', prepare_wave(source, sr)
     cents = tuning_cents(source, sr, config=listener.cqt)

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['MIDI_SUFFIXES', 'EXTRAS', 'ABOUT', 'TEACH', 'ROLES', 'FIGURES', 'ADD', 'outputs_of', 'check_output', 'csv_text',
-           'json_text', 'Progress', 'transcribe_one', 'decoding', 'run_transcribe', 'example_recording', 'run_demo',
-           'add_command', 'add_listening', 'fraction', 'whole', 'add_transcribe', 'add_demo', 'add_data',
-           'recordings_of', 'features_of', 'run_prepare', 'run_train', 'settings_given', 'evaluate_one', 'run_evaluate',
-           'add_prepare', 'add_train', 'add_evaluate', 'make_parser', 'warn_in_a_line', 'stop', 'main', 'complain',
-           'close_stdout']
+           'json_text', 'Progress', 'transcribe_one', 'decoding', 'run_transcribe', 'align_outputs', 'run_align',
+           'example_recording', 'run_demo', 'add_command', 'add_listening', 'fraction', 'whole', 'add_transcribe',
+           'add_align', 'add_demo', 'add_data', 'recordings_of', 'features_of', 'run_prepare', 'run_train',
+           'settings_given', 'evaluate_one', 'run_evaluate', 'add_prepare', 'add_train', 'add_evaluate', 'make_parser',
+           'warn_in_a_line', 'stop', 'main', 'complain', 'close_stdout']
 
 # %% ../nbs/90_cli.ipynb #ae6804b8
 import argparse
@@ -128,6 +128,32 @@ def run_transcribe(args) -> int:
             failed += 1
     return 1 if failed else 0
 
+# %% ../nbs/90_cli.ipynb #9cf74cea
+def align_outputs(args) -> dict[str, Path]:
+    """Where the files of amt-nb align go, by kind; UserError before anything is computed when one cannot be written there."""
+    from amt_nb.align import WRITERS
+    recording, out = Path(args.recording), Path(args.out or Path(args.recording).stem + '.csv')
+    if out.is_dir() or str(args.out or '').endswith(os.sep): out = out / (recording.stem + '.csv')
+    if out.suffix.lower() != '.csv': raise UserError(f'{out}: the output is a table and ends in .csv, or it is a folder and ends in {os.sep}')
+    paths = {'csv': out} | {kind: out.with_name(out.stem + suffix) for kind, suffix in WRITERS.items() if kind != 'csv' and getattr(args, kind)}
+    for path in paths.values():
+        for source in (recording, Path(args.score)): check_output(path, source, make=args.out is not None)
+    return paths
+
+def run_align(args) -> int:
+    """amt-nb align: the table last, so that it is there only when everything else is."""
+    from amt_nb.align import FITS_FROM, align, in_words, read_score, write
+    started, paths, bar = time.monotonic(), align_outputs(args), Progress(Path(args.recording).name, args.progress)
+    try:
+        score = read_score(args.score)
+        found = align(args.recording, score, weights=args.weights or 'ear', semitones=args.semitones, progress=bar)
+        for kind in sorted(paths, key=lambda kind: kind == 'csv'): write(found, kind, paths[kind].resolve(), args.recording)
+    finally: bar.close()
+    for path in paths.values(): print(path)
+    for line in (*score.words, *in_words(found)): print(f'  {line}', file=sys.stderr if found.confidence < FITS_FROM else sys.stdout)
+    print(f'{len(found.map.edges)} stretch{"es" * (len(found.map.edges) != 1)} of {found.seconds:.1f} s, confidence {found.confidence:.2f}, in {time.monotonic() - started:.1f} s')
+    return 0
+
 # %% ../nbs/90_cli.ipynb #908fd19c
 def example_recording() -> Path:
     """Path of the recording that comes with the book; UserError when it is missing."""
@@ -146,8 +172,8 @@ def run_demo(args) -> int:
           f'{time.monotonic() - started:.1f} s in all')
     return 0
 
-# %% ../nbs/90_cli.ipynb #49dac31d
-ABOUT = 'Recordings become notes. Each command tells more with --help, e.g. amt-nb transcribe --help.'
+# %% ../nbs/90_cli.ipynb #0a04ffdf
+ABOUT = 'Recordings become notes, and find their place in a score. Each command tells more with --help, e.g. amt-nb transcribe --help.'
 TEACH = {
     'transcribe': ('recordings to MIDI files', """\
 Writes the notes of RECORDING (wav, flac, ogg, mp3; any length, rate and number of channels) as a MIDI file,
@@ -164,6 +190,15 @@ Transcribes the recording that comes with the book, or RECORDING, and writes bes
 examples:
   amt-nb demo                           writes to out/
   amt-nb demo my.mp3 -o listen/         writes listen/my.mid, listen/my.png, listen/my.stereo.ogg"""),
+    'align': ('a recording and its score to a table of times', """\
+Finds where in SCORE (MIDI, or MusicXML with its repeats written out) every 20 ms of RECORDING is, through repeats, cuts
+and jumps, at another pitch or tuning, and writes a table: recording_s, score_s, score_beat (quarter notes), confidence.
+A jump is a step from one row to the next. What was found is said in words; the exit code is 0 only when all was written.""", """\
+examples:
+  amt-nb align take.flac sonata.mid                        writes take.csv
+  amt-nb align take.mp3 sonata.mxl -o maps/ --midi         also maps/take.mid: the score in the player's time
+  amt-nb align take.mp3 sonata.mxl --picture --sound       also the path to look at, and both to listen to
+  amt-nb align song.ogg song.musicxml --semitones -2       sung a tone lower than written (else that is found out)"""),
     'prepare': ('recordings to features that training reads', """\
 Computes the log-CQT and the rolls of every recording of the data sets named, into the cache, in parallel.
 What is there already is not computed again; damaged recordings are named at the end and left out.
@@ -222,7 +257,7 @@ def whole(low: int, high: int):
     convert.__name__ = 'whole number'
     return convert
 
-# %% ../nbs/90_cli.ipynb #5c2834a7
+# %% ../nbs/90_cli.ipynb #f93070a6
 def add_transcribe(commands) -> None:
     """The command transcribe."""
     parser = add_command(commands, 'transcribe', run_transcribe)
@@ -233,6 +268,20 @@ def add_transcribe(commands) -> None:
     parser.add_argument('--csv', action='store_true', help='also OUT.csv: one line a note')
     parser.add_argument('--json', action='store_true', help='also OUT.json')
     add_listening(parser)
+
+def add_align(commands) -> None:
+    """The command align."""
+    parser = add_command(commands, 'align', run_align)
+    parser.add_argument('recording', metavar='RECORDING', help='sound file: wav, flac, ogg, mp3; any length')
+    parser.add_argument('score', metavar='SCORE', help='.mid, .midi, .mxl, .musicxml or .xml')
+    parser.add_argument('-o', '--out', metavar='OUT', help='table (.csv), or a folder (default: RECORDING.csv in the current folder)')
+    parser.add_argument('--midi', action='store_true', help="also OUT.mid: the score's notes in the time of the recording")
+    parser.add_argument('--picture', action='store_true', help='also OUT.png: the path on the matrix of agreement, jumps marked')
+    parser.add_argument('--sound', action='store_true', help='also OUT.stereo.ogg: left the recording, right the score in its time')
+    parser.add_argument('--json', action='store_true', help='also OUT.json: the map, the jumps in words, tuning and transposition')
+    parser.add_argument('--semitones', type=whole(-12, 12), metavar='N', help='how far the recording sounds above the score (default: is found out)')
+    parser.add_argument('--weights', metavar='W', help='weights that listen: ear (default), piano (hears better, slower), or a .safetensors file')
+    parser.add_argument('--no-progress', dest='progress', action='store_false', help='say nothing until it is done')
 
 def add_demo(commands) -> None:
     """The command demo."""
@@ -362,8 +411,8 @@ def add_evaluate(commands) -> None:
     parser.add_argument('--limit', type=whole(1, 10**6), metavar='N', help='the first N recordings only')
     parser.add_argument('--json', metavar='FILE', help='keep the figures in FILE')
 
-# %% ../nbs/90_cli.ipynb #4a4d0c46
-ADD = [add_transcribe, add_demo, add_prepare, add_train, add_evaluate]
+# %% ../nbs/90_cli.ipynb #508b0e23
+ADD = [add_transcribe, add_demo, add_align, add_prepare, add_train, add_evaluate]
 
 def make_parser() -> argparse.ArgumentParser:
     """The parser of the whole command line."""

@@ -16,12 +16,12 @@ import numpy as np
 from .settings import FPS, N_KEYS, PITCH_MIN, UserError
 from .notes import on_keyboard, sort_notes
 
-# %% ../nbs/24_paths.ipynb #f8321c91
+# %% ../nbs/24_paths.ipynb #76316d3f
 @dataclass(frozen=True)
 class PathConfig:
     """The numbers of `follow`; chosen on Disklavier recordings with exact truth."""
     cell_frames: int = 4           # frames in a cell of the first path: 80 ms
-    most_cells: int = 16_000_000   # of recording times score; longer recordings get longer cells
+    most_cells: int = 15_000_000   # of recording times score; longer recordings get longer cells
     floor: float = 0.08            # a probability is never nearer to 0 or 1: nets are surer than they are right
     low: float = -0.5              # least log-odds: a note the pedal hides, or a weak one, is no proof against a place
     stroke_weight: float = 1.5     # of strokes beside sounding keys
@@ -59,7 +59,7 @@ def score_cells(notes, cell_s: float, n: int) -> tuple[np.ndarray, np.ndarray]:
     struck[first[first < n], key[first < n]] = 1
     return (np.cumsum(steps, 0)[:n] > 0.5).astype(np.float32), struck
 
-# %% ../nbs/24_paths.ipynb #5f58d498
+# %% ../nbs/24_paths.ipynb #663ed1f6
 def raw_agreement(heard, score, config: PathConfig = PathConfig()) -> np.ndarray:
     """How much better each cell of the recording fits each cell of the score than others do: (N, M) float32.
 
@@ -68,14 +68,16 @@ def raw_agreement(heard, score, config: PathConfig = PathConfig()) -> np.ndarray
     sounding, strokes = heard
     beside = np.pad(strokes, ((1, 1), (0, 0)))
     near = np.maximum(strokes, 0.6 * np.maximum(beside[:-2], beside[2:]))        # a stroke may fall into the cell before or after
-    fit = sounding @ score[0].T + config.stroke_weight * (stroke_evidence(near, 0.15) @ score[1].T)
+    fit = np.hstack([sounding, config.stroke_weight * stroke_evidence(near, 0.15)]) @ np.hstack(score).T
     fit -= fit.mean(1, keepdims=True)
-    return fit - config.centring * fit.mean(0, keepdims=True)
+    fit -= config.centring * fit.mean(0, keepdims=True)
+    return fit
 
 def agreement(heard, score, config: PathConfig = PathConfig()) -> np.ndarray:
     """`raw_agreement` in its own standard deviations: (N, M) float32."""
     fit = raw_agreement(heard, score, config)
-    return fit / max(float(fit.std()), 1e-6)
+    fit /= max(float(fit.std()), 1e-6)
+    return fit
 
 def stroke_evidence(probability, neutral: float = 0.12) -> np.ndarray:
     """Evidence for a note that is struck where a net says `probability`: negative below `neutral`, about 2 at 1."""
@@ -174,7 +176,7 @@ def local_line(score_s, frame, at_s, half_s: float) -> tuple[np.ndarray, np.ndar
     usual = np.nanmedian(slope) if np.isfinite(slope).any() else FPS
     return np.maximum.accumulate(value), np.clip(np.where(np.isfinite(slope), slope, usual), usual / 4, usual * 4)
 
-# %% ../nbs/24_paths.ipynb #5c6c9f6b
+# %% ../nbs/24_paths.ipynb #ff87c021
 def events(notes, within_s: float = 0.012) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(score time of each event (E,), index of its first key (E + 1,), keys): notes that begin within `within_s` are one event."""
     notes = sort_notes(on_keyboard(notes))
@@ -184,17 +186,17 @@ def events(notes, within_s: float = 0.012) -> tuple[np.ndarray, np.ndarray, np.n
     return np.array(times), np.array([*starts, len(notes)], np.int64), (notes['pitch'] - PITCH_MIN).astype(np.int64)
 
 def look_near(evidence, starts, keys, base, reach):
-    """Evidence (E, 2·reach + 1) of each event at the frames base - reach .. base + reach. A loop to be compiled."""
+    """Evidence (E, 2·reach + 1) of each event at the frames base - reach .. base + reach. A loop to be compiled.
+
+    Outside the recording nothing is known, so the evidence is 0: else events beyond its end would be squeezed into it.
+    """
     T, E = len(evidence), len(base)
-    out = np.full((E, 2 * reach + 1), np.float32(-3))
+    out = np.empty((E, 2 * reach + 1), np.float32)
     for e in range(E):
-        count = starts[e + 1] - starts[e]
         for w in range(2 * reach + 1):
-            t = base[e] - reach + w
-            if 0 <= t < T:
-                total = np.float32(0)
-                for k in range(starts[e], starts[e + 1]): total += evidence[t, keys[k]]
-                out[e, w] = total / np.float32(np.sqrt(count))
+            t, total = base[e] - reach + w, np.float32(0)
+            for k in range(starts[e], starts[e + 1]): total += evidence[t, keys[k]] if 0 <= t < T else np.float32(0)
+            out[e, w] = total / np.float32(np.sqrt(starts[e + 1] - starts[e]))
     return out
 
 def placed(found, base, expected, spread):
@@ -352,7 +354,7 @@ def confidence_of(heard, expected, over_s: float = 4.0, near: int = 3) -> np.nda
     around = lambda a: np.convolve(a, window, 'full')[len(window) // 2:][:len(a)]
     return ((around(hits) + whole) / (around(strokes) + 1)).clip(0, 1)
 
-# %% ../nbs/24_paths.ipynb #8dd90aa7
+# %% ../nbs/24_paths.ipynb #dbd25e00
 TRUST_AT, TRUST_WIDTH = 1.4, 0.06     # own scores were worth 1.6 times their mirror image and more, foreign ones at most 1.2
 
 def mirrored(notes) -> np.ndarray:
@@ -368,11 +370,14 @@ def worth(fit, struck, config: PathConfig = PathConfig()) -> float:
     on = path >= 0
     return (float(fit[np.flatnonzero(on), path[on]].sum()) - config.jump * int(jumped.sum())) / len(path)
 
-def trust(heard, notes, cell_s: float, n_cells: int, config: PathConfig = PathConfig()) -> float:
+def trust(frames, onsets, notes, pace: float = 1.0, most: int = 1000, config: PathConfig = PathConfig()) -> float:
     """How far a score can be trusted to be that of a recording, 0..1: by what its path is worth beside that of its mirror image.
 
-    heard: of `recording_cells`; cell_s, n_cells: of the score.
+    frames, onsets: probabilities (T, 88); pace: score seconds a second; most: cells that are enough for a verdict.
     """
+    cell = max(config.cell_frames, -(-len(frames) // most))
+    heard, cell_s = recording_cells(frames, onsets, cell, config), cell / FPS * pace
+    n_cells = min(4 * most, int(float(notes['offset_s'].max()) / cell_s) + 2)
     cells = [score_cells(n, cell_s, n_cells) for n in (notes, mirrored(notes))]
     fits = [raw_agreement(heard, c, config) for c in cells]
     unit = max(float(fits[0].std()), 1e-6)
@@ -431,7 +436,7 @@ def first_path(frames, onsets, notes, config: PathConfig = PathConfig()):
         ratio /= pace
     return fit, path, jumped, cell, cell_s
 
-# %% ../nbs/24_paths.ipynb #74958407
+# %% ../nbs/24_paths.ipynb #71d8df3b
 def follow(frames, onsets, notes, config: PathConfig = PathConfig()) -> TimeMap:
     """The time map of a recording, of which a net says `frames` and `onsets` (T, 88), through a score's `notes` (score seconds).
 
@@ -447,10 +452,10 @@ def follow(frames, onsets, notes, config: PathConfig = PathConfig()) -> TimeMap:
     inner = [s.cut(a, b) for s, (a, b) in zip(found, edges)]
     kept = [(s, e) for s, e in zip(inner, edges) if len(s.frame) > 1]
     sure = confidence_of(strokes_heard(onsets), strokes_expected([s for s, _ in kept], notes, len(frames)))
-    sure = sure * trust(recording_cells(frames, onsets, cell, config), notes, cell_s, fit.shape[1], config)
+    sure = sure * trust(frames, onsets, notes, cell_s * FPS / cell, config=config)
     return rows_of([s for s, _ in kept], [e for _, e in kept], sure, float(notes['offset_s'].max()), dict(fit=fit, path=path, cell_s=cell_s, cell=cell))
 
-# %% ../nbs/24_paths.ipynb #c55e18ae
+# %% ../nbs/24_paths.ipynb #b12f12ae
 def placed_stretch(frames, onsets, notes, path, part, cells, config: PathConfig = PathConfig()) -> Stretch:
     """The events of one stretch (cells `part` of the recording) and of a little more at either end; cells: their size in frames, in score seconds."""
     (a, b), (cell, cell_s), ahead = part, cells, config.meet_s
@@ -465,7 +470,7 @@ def placed_stretch(frames, onsets, notes, path, part, cells, config: PathConfig 
 
 def meeting_edges(found, parts, cell: int, n_frames: int, config: PathConfig = PathConfig()) -> list[tuple[float, float]]:
     """(first, end) frame of each stretch: those that touch meet where both sides' evidence says; the first and last reach to the ends."""
-    edges = [[float(a * cell), float(min(b * cell, n_frames))] for a, b in parts]
+    edges = [[a * cell - 0.5, float(min(b * cell, n_frames))] for a, b in parts]
     for i in range(len(parts) - 1):
         if parts[i + 1][0] - parts[i][1] <= 1:
             edges[i][1] = edges[i + 1][0] = meeting_frame(found[i], found[i + 1], float(parts[i + 1][0] * cell), config.meet_s * FPS)
