@@ -84,7 +84,7 @@ def attend_back(grad, q, k, v, rows, columns, out, level):
     dq[:, :, half:] += torch.einsum('bnkhw,nck->bnchw', d_column, columns)
     return dq, dk, dv, torch.einsum('bnchw,bnkhw->nck', q[:, :, :half], d_row), torch.einsum('bnchw,bnkhw->nck', q[:, :, half:], d_column)
 
-# %% ../nbs/23_sasa.ipynb #c50531c4
+# %% ../nbs/23_sasa.ipynb #02e06bb0
 @compiled
 def row_weights(q, k, rows, columns, i, bias, s, level):
     """Softmax weights s (k * k, W) of the pixels of row i of one head, from q, k (d, H, W), and their level (W,); 0 where no neighbour is."""
@@ -98,7 +98,8 @@ def row_weights(q, k, rows, columns, i, bias, s, level):
     s[:] = -np.inf
     for a in range(max(0, e // 2 - i), min(e, height + e // 2 - i)):
         for b in range(e):
-            first, last, far = max(0, e // 2 - b), min(width, width + e // 2 - b), b - e // 2
+            first, far = max(0, e // 2 - b), b - e // 2
+            last = max(first, min(width, width - far))
             sum_, by_row, by_column = s[a * e + b, first:last], bias[0, a, first:last], bias[1, b, first:last]
             for j in range(len(sum_)): sum_[j] = by_row[j] + by_column[j]
             for c in range(d):
@@ -115,7 +116,7 @@ def row_weights(q, k, rows, columns, i, bias, s, level):
         for j in range(width): s[o, j] /= total[j]
     for j in range(width): level[j] = top[j] + np.log(total[j])
 
-# %% ../nbs/23_sasa.ipynb #23505066
+# %% ../nbs/23_sasa.ipynb #7fced0b3
 @compiled
 def attend_head(q, k, v, rows, columns, out, level):
     """`attend` for one head of one map on a CPU: (d, H, W) into out and level (H, W), one row at a time, in reach of the cache."""
@@ -126,13 +127,14 @@ def attend_head(q, k, v, rows, columns, out, level):
         row_weights(q, k, rows, columns, i, bias, s, level[i])
         for a in range(max(0, e // 2 - i), min(e, height + e // 2 - i)):
             for b in range(e):
-                first, last, far = max(0, e // 2 - b), min(width, width + e // 2 - b), b - e // 2
+                first, far = max(0, e // 2 - b), b - e // 2
+                last = max(first, min(width, width - far))
                 p = s[a * e + b, first:last]
                 for c in range(d):
                     sum_, there = out[c, i, first:last], v[c, i + a - e // 2, first + far:last + far]
                     for j in range(len(p)): sum_[j] += p[j] * there[j]
 
-# %% ../nbs/23_sasa.ipynb #f41ac5f2
+# %% ../nbs/23_sasa.ipynb #4f983640
 @compiled
 def attend_head_back(grad, q, k, v, rows, columns, out, dq, dk, dv, d_rows, d_columns):
     """`attend_back` for one head of one map on a CPU, added to dq, dk, dv (d, H, W), d_rows (d - d // 2, k) and d_columns (d // 2, k)."""
@@ -148,7 +150,8 @@ def attend_head_back(grad, q, k, v, rows, columns, out, dq, dk, dv, d_rows, d_co
         for a in range(max(0, e // 2 - i), min(e, height + e // 2 - i)):
             ii = i + a - e // 2
             for b in range(e):
-                first, last, far = max(0, e // 2 - b), min(width, width + e // 2 - b), b - e // 2
+                first, far = max(0, e // 2 - b), b - e // 2
+                last = max(first, min(width, width - far))
                 p, t, by_row, by_column = s[a * e + b, first:last], ds[first:last], bias[0, a, first:last], bias[1, b, first:last]
                 for j in range(len(p)): t[j] = -mean[first + j]
                 for c in range(d):
@@ -175,16 +178,16 @@ def attend_head_back(grad, q, k, v, rows, columns, out, dq, dk, dv, d_rows, d_co
                 if c < half: d_rows[c, o] += total
                 else: d_columns[c - half, o] += total
 
-# %% ../nbs/23_sasa.ipynb #d3a74955
+# %% ../nbs/23_sasa.ipynb #a74a7a44
 def flat_heads(*tensors):
     """NumPy views (B * N, ...) of tensors (B, N, ...), made contiguous."""
     return tuple(t.detach().contiguous().flatten(0, 1).numpy() for t in tensors)
 
 class LocalAttention(torch.autograd.Function):
-    """`attend` with its gradient: on a CPU the compiled loops, elsewhere the shifted tensors. Keeps q, k, v and the result, no weights."""
+    """`attend` with its gradient: on a CPU in single precision the compiled loops, else the shifted tensors. Keeps q, k, v and the result, no weights."""
     @staticmethod
     def forward(ctx, q, k, v, rows, columns):
-        if q.device.type == 'cpu':
+        if q.device.type == 'cpu' and q.dtype == torch.float32:
             out, level = torch.zeros_like(v, memory_format=torch.contiguous_format), q.new_empty(q.shape[0], q.shape[1], *q.shape[3:])
             heads, r, c = flat_heads(q, k, v, out, level), rows.detach().numpy(), columns.detach().numpy()
             spread(lambda m: attend_head(*(x[m] for x in heads[:3]), r[m % len(r)], c[m % len(r)], heads[3][m], heads[4][m]), len(heads[0]), torch.get_num_threads())
@@ -195,7 +198,7 @@ class LocalAttention(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad):
         q, k, v, rows, columns, out, level = ctx.saved_tensors
-        if q.device.type != 'cpu': return attend_back(grad, q, k, v, rows, columns, out, level)
+        if q.device.type != 'cpu' or q.dtype != torch.float32: return attend_back(grad, q, k, v, rows, columns, out, level)
         dq, dk, dv = (torch.zeros_like(t, memory_format=torch.contiguous_format) for t in (q, k, v))
         dr, dc = (t.new_zeros(q.shape[0], *t.shape) for t in (rows, columns))
         x, r, c = flat_heads(grad, q, k, v, out, dq, dk, dv, dr, dc), rows.detach().numpy(), columns.detach().numpy()

@@ -5,13 +5,13 @@ import torch
 from hypothesis import given, settings, strategies as st
 
 from amt_nb.notes import as_notes, write_midi
-from amt_nb.sasa import (MODELS, SASA, Aligner, AlignerConfig, ExampleConfig, Pair, aligner_loss, align_square, asap_pair, attention_weights, batches,
-                         beat_errors, class_loss, example, examined, figures, frame_loss, indices, local_attention, model_config, parameter_table,
+from amt_nb.sasa import (MODELS, SASA, Aligner, AlignerConfig, ExampleConfig, Pair, aligner_loss, align_square, asap_pair, attend, attend_back, attention_weights, batches,
+                         beat_errors, class_loss, example, examined, figures, frame_loss, indices, load_aligner, local_attention, model_config, parameter_table,
                          path_loss, predict, read_beats, weathered)
 from amt_nb.settings import UserError
 from amt_nb.similarity import score_chroma
 from amt_nb.structure import beat_map
-from amt_nb.training import TrainConfig, Turn, fit
+from amt_nb.training import TrainConfig, Turn, fit, save_weights
 
 torch.set_num_threads(1)
 few = settings(max_examples=15, deadline=None)
@@ -46,7 +46,36 @@ def test_the_layer_is_the_equation_with_all_gradients(seed, H, W, e, d):
     a, b = local_attention(*x), dense_attention(*x)
     assert (a - b).abs().max() < 1e-10
     g = torch.randn(a.shape, dtype=torch.double)
-    for one, other in zip(torch.autograd.grad(a, x, g), torch.autograd.grad(b, x, g)): assert (one - other).abs().max() < 1e-9
+    right = torch.autograd.grad(b, x, g)
+    for one, other in zip(torch.autograd.grad(a, x, g), right): assert (one - other).abs().max() < 1e-9
+    single = [t.detach().float().requires_grad_() for t in x]          # the compiled loops
+    c = local_attention(*single)
+    assert (c - b).abs().max() < 1e-4
+    for one, other in zip(torch.autograd.grad(c, single, g.float()), right): assert (one - other).abs().max() < 1e-3 * (1 + other.abs().max())
+
+
+def test_loops_and_shifted_tensors_say_the_same():
+    x = [t.detach().float().requires_grad_() for t in tensors(5, B=2, N=3, d=5, H=4, W=9, e=5)]
+    with torch.no_grad(): out, level = attend(*x)
+    wanted = local_attention(*x)
+    g = torch.randn(out.shape)
+    assert (out - wanted).abs().max() < 1e-5
+    with torch.no_grad(): found = attend_back(g, *x, out, level)
+    for one, other in zip(found, torch.autograd.grad(wanted, x, g)): assert (one - other).abs().max() < 1e-4
+
+
+def test_half_precision_comes_in_and_goes_out():
+    x = [t.detach().float() for t in tensors(6)]
+    y = local_attention(*(t.bfloat16() for t in x[:3]), *x[3:])
+    assert y.dtype == torch.bfloat16 and (y.float() - local_attention(*x)).abs().max() < 0.1
+
+
+def test_two_threads_say_the_same():
+    x = [t.detach().float() for t in tensors(7, B=3, N=4, H=9, W=9)]
+    one = local_attention(*x)
+    torch.set_num_threads(2)
+    try: assert torch.equal(local_attention(*x), one)
+    finally: torch.set_num_threads(1)
 
 
 def test_gradients_by_finite_differences():
@@ -90,9 +119,9 @@ def test_models_learn_and_say_indices(name):
     optimiser, first = torch.optim.Adam(net.parameters(), 3e-3), None
     for _ in range(25):
         loss = aligner_loss({'net': net}, {'square': x, 'indices': y})['total']
-        first = first or float(loss)
+        first = first or loss.item()
         optimiser.zero_grad(); loss.backward(); optimiser.step()
-    assert float(loss) < 0.85 * first
+    assert loss.item() < 0.85 * first
     assert sum(parameter_table(net).values()) == sum(p.numel() for p in net.parameters())
 
 
@@ -178,6 +207,20 @@ def test_weathered_chroma_is_still_chroma():
     y = weathered(x, 20, np.random.default_rng(0))
     assert y.shape == x.shape and np.abs(np.linalg.norm(y, axis=1) - 1).max() < 1e-5
     assert (y[5:-5:10].argmax(1) == x[5:-5:10].argmax(1)).mean() > 0.6
+
+
+def test_weights_come_back(tmp_path):
+    net = Aligner(model_config('CD_CE', 'demo', **SMALL)).eval()
+    save_weights(tmp_path / 'a.safetensors', net, {'sasa': net.config})
+    square = np.random.default_rng(0).random((64, 64))
+    assert np.abs(predict(load_aligner(tmp_path / 'a.safetensors'), square) - predict(net, square)).max() < 1e-4
+    save_weights(tmp_path / 'b.safetensors', net, {'other': net.config})
+    with pytest.raises(UserError, match='no aligner'): load_aligner(tmp_path / 'b.safetensors')
+
+
+def test_no_weather_changes_nothing():
+    x = score_chroma(as_notes([0, 1], [1, 2], [60, 64]), 20)
+    assert np.abs(weathered(x, 20, np.random.default_rng(0), 0.0) - x).max() < 1e-6
 
 
 def test_bad_input():
