@@ -6,8 +6,8 @@
 __all__ = ['HEARING', 'PIECES', 'FLOOR_DB', 'REACH', 'SHIFTS', 'REGISTERS', 'OFFSETS', 'TUNINGS', 'MOST_S', 'SURE_OF_PLACE',
            'SUPPORT_PARTIALS', 'SUPPORT_FROM', 'SUPPORT_SLOPE', 'move', 'key_spectra', 'activations', 'Verdict',
            'LinearWorld', 'register', 'unlike', 'show_runs', 'Shift', 'contrast', 'rises', 'strikes', 'fingerprints',
-           'register_shares', 'evidence', 'knowledge', 'salience', 'scores', 'alignment', 'standing_out', 'judge',
-           'check_roll', 'direction', 'weigh', 'excerpts', 'estimate_shift', 'shift_of_cqt', 'show_detector',
+           'register_shares', 'evidence', 'knowledge', 'salience', 'scores', 'alignment', 'standing_out', 'summits',
+           'judge', 'check_roll', 'direction', 'weigh', 'excerpts', 'estimate_shift', 'shift_of_cqt', 'show_detector',
            'ShiftWatch', 'note_support', 'support_loss', 'Scene', 'ShiftExplorer']
 
 # %% ../nbs/16_pitch_shift.ipynb #c654f78f
@@ -220,8 +220,8 @@ def evidence(prints: np.ndarray, tuning_bins: float = 0.) -> np.ndarray:
     between = value(low) * (1 - (at - low)) + value(low + 1) * (at - low)                         # (3, 49, 88, 24)
     return np.einsum('rsk,wsko->swro', register_shares(own / BINS_PER_KEY) * inside, between, optimize=True)
 
-# %% ../nbs/16_pitch_shift.ipynb #96f770b1
-TUNINGS = np.arange(-2.5, 2.75, .5)                   # bins by which a recording may be sharp: half a semitone each way, and a little
+# %% ../nbs/16_pitch_shift.ipynb #54951fcb
+TUNINGS = np.arange(-3, 4)                            # bins by which a recording may be sharp: half a semitone each way, and one for the parabola
 
 @lru_cache(maxsize=1)
 def knowledge() -> dict:
@@ -241,12 +241,12 @@ def salience(prints: np.ndarray, weights: np.ndarray) -> np.ndarray:
         out += np.einsum('wkb,wb->kb', part, mixed[:, i])
     return out
 
-# %% ../nbs/16_pitch_shift.ipynb #71beaa8e
+# %% ../nbs/16_pitch_shift.ipynb #16b5cf53
 def scores(prints: np.ndarray, key_shares: np.ndarray, known: dict | None = None) -> np.ndarray:
-    """(49, 11): how well each of SHIFTS, with each of TUNINGS, explains the fingerprints; key_shares (88,): of the roll's cells."""
+    """(49, 7): how well each of SHIFTS, with each of TUNINGS, explains the fingerprints; key_shares (88,): of the roll's cells."""
     known = known or knowledge()
     fit = salience(prints, known['weights'])
-    own = BINS_PER_KEY * (np.arange(N_KEYS) - SHIFTS[:, None, None]) + TUNINGS[:, None]           # (49, 11, 88)
+    own = BINS_PER_KEY * (np.arange(N_KEYS) - SHIFTS[:, None, None]) + TUNINGS[:, None]           # (49, 7, 88)
     inside = (own > -2.5) & (own < N_BINS - 1.5)
     low = np.floor(own).astype(int)
     value = lambda b: fit[np.arange(N_KEYS), np.clip(b + 4, 0, fit.shape[1] - 1)]
@@ -275,15 +275,23 @@ def standing_out(fit: np.ndarray, near: int = 5, far: int = 25) -> tuple[float, 
     if len(others) < 2 * far: return 0., 0
     return float((here.max() - others.mean()) / (others.std() + 1e-12)), int(lags[here.argmax()])
 
-# %% ../nbs/16_pitch_shift.ipynb #2ee309af
+# %% ../nbs/16_pitch_shift.ipynb #d77c0f55
+def summits(fit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(greatest value of each row of `fit` (n, 7), where it is among TUNINGS): the tops of parabolas through the greatest and its neighbours."""
+    rows, i = np.arange(len(fit)), fit[:, 1:-1].argmax(1) + 1
+    a, b, c = fit[rows, i - 1], fit[rows, i], fit[rows, i + 1]
+    off = np.clip((a - c) / np.minimum(2 * (a - 2 * b + c), -1e-9), -.5, .5)
+    return b - (a - c) * off / 4, TUNINGS[i] + off
+
 def judge(db: np.ndarray, roll: np.ndarray) -> tuple[np.ndarray, float, int, float]:
     """(log odds (49,) of SHIFTS, standing out in standard deviations, number of strikes, sharpness of the recording in semitones)."""
     known, starts = knowledge(), int((roll[1:] & ~roll[:-1]).sum())
     fit = scores(fingerprints(db, roll), roll.sum(0) / max(roll.sum(), 1)) * max(starts, 1) ** known['power']
-    fit -= known['out_of_tune'] * (TUNINGS / 2) ** 2 + 0.01 * abs(SHIFTS)[:, None]
-    fit[REACH] += known['unshifted']                  # nobody shifts on purpose
-    odds = fit.max(1)
-    best, tuning = odds.argmax(), TUNINGS[fit[odds.argmax()].argmax()]
+    peak, tuning = summits(fit)
+    tuning = tuning - 0.15                            # partials are looked for at whole bins; the fifth is 0.45 of one higher
+    odds = peak - known['out_of_tune'] * (tuning / 2) ** 2 - 0.01 * abs(SHIFTS)
+    odds[REACH] += known['unshifted']                 # nobody shifts on purpose
+    best, tuning = odds.argmax(), tuning[odds.argmax()]
     z, _ = standing_out(alignment(db, roll, int(SHIFTS[best]), tuning))
     return odds - odds.max(), z, starts, tuning / BINS_PER_KEY
 
@@ -307,7 +315,7 @@ def direction(semitones: int) -> str:
     if not semitones: return 'as high as it should be'
     return f"{abs(semitones)} semitone{'s' * (abs(semitones) > 1)} too {'high' if semitones > 0 else 'low'}"
 
-# %% ../nbs/16_pitch_shift.ipynb #a6b36490
+# %% ../nbs/16_pitch_shift.ipynb #0caa5122
 def weigh(db: np.ndarray, roll: np.ndarray, doubt: float = 1., doubts: tuple[str, ...] = ()) -> Shift:
     """The `Shift` of a roll (T, 88) against a spectrogram (T, 352) in dB below its level; doubt: a factor on the confidence, doubts: its reasons."""
     notes, doubts = int((roll & ~np.vstack([np.zeros((1, N_KEYS), bool), roll[:-1]])).sum()), list(doubts)
@@ -315,6 +323,7 @@ def weigh(db: np.ndarray, roll: np.ndarray, doubt: float = 1., doubts: tuple[str
     odds, z, _, sharp = judge(db, roll)
     order, chances = np.argsort(-odds), np.exp(odds) / np.exp(odds).sum()
     best, place = SHIFTS[order[0]], 1 / (1 + np.exp(-2 * np.clip(z - SURE_OF_PLACE, -20, 20)))
+    if len(db) < 2 * FPS: doubts.append('less than two seconds')
     if notes < 3: doubts.append('only one note' if notes == 1 else 'only two notes')
     if chances[order[0]] < 0.6: doubts.append(f'{SHIFTS[order[1]]:+d} fits nearly as well as {best:+d}')
     if place < 0.6: doubts.append('the notes do not come and go with the sound: a roll of something else?')

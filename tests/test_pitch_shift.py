@@ -68,7 +68,7 @@ def test_any_rate_any_notes(seed, k, rate):
     assert estimate_shift(played(notes, TIMBRES["string"], sr=rate), rate, move(to_roll(notes, 250), k)).semitones == k
 
 
-@pytest.mark.parametrize("cents", [-45, -30, -15, 15, 30, 45])
+@pytest.mark.parametrize("cents", [-40, -30, -15, 15, 30, 40])
 def test_a_recording_out_of_tune(cents):
     notes = walk(2)
     wave, roll = played(notes, TIMBRES["string"], cents=cents), to_roll(notes, 250)
@@ -108,6 +108,8 @@ def test_low_confidence_says_why(walked):
     for words, (w, r) in cases.items():
         shift = estimate_shift(w, SR, r)
         assert not shift.sure and words in shift.words, (words, shift)
+    for n in (1, 2, 5, 30, 90):
+        assert not estimate_shift(wave[:n * SR // 50], SR, roll[:n]).sure
     noise = np.random.default_rng(1).normal(0, .1, 5 * SR)
     assert not estimate_shift(noise, SR, roll).sure
     assert not estimate_shift(wave, SR, roll[:0]).sure
@@ -175,7 +177,7 @@ def test_scores_are_the_weighted_evidence():
     db = (cqt(played(notes, TIMBRES["string"]), SR, HEARING) - 1) * 40
     prints, shares = fingerprints(db, to_roll(notes, 250)), to_roll(notes, 250).mean(0)
     plain = (evidence(prints) * knowledge()["weights"]).sum((1, 2, 3))
-    assert np.allclose(plain[12:37], scores(prints, shares / shares.sum())[12:37, 5], atol=.05) and SHIFTS[plain.argmax()] == 0
+    assert np.allclose(plain[12:37], scores(prints, shares / shares.sum())[12:37, 3], atol=.05) and SHIFTS[plain.argmax()] == 0
 
 
 @pytest.mark.parametrize("k", [-90, -88, -3, 0, 3, 88, 90])

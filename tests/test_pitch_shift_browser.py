@@ -76,7 +76,7 @@ class Tab:
     """One tab of a headless browser."""
     def __init__(self, base):
         options = {"binary": BROWSER, "args": ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1300,1000", "--no-proxy-server"]}
-        asked = {"capabilities": {"alwaysMatch": {"browserName": "chrome", "goog:chromeOptions": options}}}
+        asked = {"capabilities": {"alwaysMatch": {"browserName": "chrome", "pageLoadStrategy": "none", "goog:chromeOptions": options}}}
         self.url = f"{base}/session/{ask(base + '/session', asked)['value']['sessionId']}"
 
     def go(self, url):
