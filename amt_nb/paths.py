@@ -4,19 +4,19 @@
 
 # %% auto #0
 __all__ = ['TRUST_AT', 'TRUST_WIDTH', 'PathConfig', 'recording_cells', 'score_cells', 'raw_agreement', 'agreement',
-           'stroke_evidence', 'jumping_path', 'compiled', 'coarse_path', 'stretches', 'local_line', 'events',
+           'stroke_evidence', 'jumping_path', 'compiled', 'coarse_path', 'priced', 'stretches', 'local_line', 'events',
            'look_near', 'placed', 'Stretch', 'place_events', 'fraction_of', 'meeting_frame', 'corridor_path', 'finer',
            'strokes_heard', 'strokes_expected', 'confidence_of', 'mirrored', 'worth', 'trust', 'TimeMap', 'stretched',
            'first_path', 'follow', 'placed_stretch', 'meeting_edges', 'rows_of']
 
-# %% ../nbs/24_paths.ipynb #999928df
-from dataclasses import dataclass, field
+# %% ../nbs/24_paths.ipynb #d3cecfbd
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 import numpy as np
 from .settings import FPS, N_KEYS, PITCH_MIN, UserError
 from .notes import on_keyboard, sort_notes
 
-# %% ../nbs/24_paths.ipynb #76316d3f
+# %% ../nbs/24_paths.ipynb #3ef20a36
 @dataclass(frozen=True)
 class PathConfig:
     """The numbers of `follow`; chosen on Disklavier recordings with exact truth."""
@@ -26,10 +26,10 @@ class PathConfig:
     low: float = -0.5              # least log-odds: a note the pedal hides, or a weak one, is no proof against a place
     stroke_weight: float = 1.5     # of strokes beside sounding keys
     centring: float = 0.5          # of the score's side: how much a cell's agreement with everything is held against it
-    jump: float = 35.0             # price of a jump, in standard deviations of agreement: some 2 s of clear evidence
+    jump: float = 45.0             # price of a jump in two minutes, in standard deviations of agreement: some 2 s of clear evidence
     off_stroke: float = 1.75       # more when the place jumped to begins no note
     outside: float = 0.8           # agreement of "this is not in the score" with any cell
-    leave: float = 21.0            # price of going outside and of coming back
+    leave: float = 27.0            # price of going outside and of coming back, in two minutes
     stretch: float = 0.1           # price of a cell at half or at double speed
     reach_s: float = 0.8           # how far a note may lie from the first path
     rubato: float = 0.2            # spread of the time between two notes, as a part of it
@@ -145,6 +145,12 @@ def coarse_path(fit, struck, config: PathConfig = PathConfig()):
     start, end = np.full(M, config.jump / 2, f), np.full(M, config.jump / 4, f)
     start[:3], end[-8:] = 0, 0
     return compiled(jumping_path)(np.ascontiguousarray(fit, f), f(config.outside), f(config.jump), f(config.leave), f(config.stretch), landing, start, end)
+
+# %% ../nbs/24_paths.ipynb #d30c327b
+def priced(config: PathConfig, n_frames: int) -> PathConfig:
+    """`config` with the prices of jumping and leaving for a recording of `n_frames`: they grow as the root of its length."""
+    scale = float(np.sqrt(n_frames / FPS / 120).clip(0.35, 4))
+    return replace(config, jump=config.jump * scale, leave=config.leave * scale)
 
 # %% ../nbs/24_paths.ipynb #89ef02c1
 def stretches(path, jumped, shortest: int = 6) -> list[tuple[int, int]]:
@@ -436,7 +442,7 @@ def first_path(frames, onsets, notes, config: PathConfig = PathConfig()):
         ratio /= pace
     return fit, path, jumped, cell, cell_s
 
-# %% ../nbs/24_paths.ipynb #71d8df3b
+# %% ../nbs/24_paths.ipynb #2dc3180c
 def follow(frames, onsets, notes, config: PathConfig = PathConfig()) -> TimeMap:
     """The time map of a recording, of which a net says `frames` and `onsets` (T, 88), through a score's `notes` (score seconds).
 
@@ -445,6 +451,7 @@ def follow(frames, onsets, notes, config: PathConfig = PathConfig()) -> TimeMap:
     frames, onsets, notes = np.asarray(frames, np.float32), np.asarray(onsets, np.float32), on_keyboard(notes)
     if not len(notes): raise UserError('the score has no note on the keyboard (A0 to C8)')
     if not len(frames): raise UserError('the recording is shorter than one frame (20 ms)')
+    config = priced(config, len(frames))
     fit, path, jumped, cell, cell_s = first_path(frames, onsets, notes, config)
     parts = stretches(path, jumped)
     found = [placed_stretch(frames, onsets, notes, path, part, (cell, cell_s), config) for part in parts]
