@@ -194,7 +194,7 @@ class Alignment:
         """Mean confidence of the recording, 0..1."""
         return float(self.map.confidence.mean()) if len(self.map.confidence) else 0.0
 
-# %% ../nbs/25_align.ipynb #9c3f5e0e
+# %% ../nbs/25_align.ipynb #d8face08
 def align(source, score, sr: int | None = None, weights=EAR, semitones: int | None = None, progress: Callable | None = None, config: PathConfig = PathConfig()) -> Alignment:
     """A recording and a score joined.
 
@@ -217,6 +217,7 @@ def align(source, score, sr: int | None = None, weights=EAR, semitones: int | No
     if semitones is None: semitones = transposition_of(heard.frames, heard.onsets, notes, config=config)
     notes = notes.copy()
     notes['pitch'] += semitones
+    config = replace(config, late_s=-listener.decode.onset_shift_s)
     found = back_in_time(follow(heard.frames, heard.onsets, notes, config), rate / sr, len(heard.frames))
     return Alignment(found, score, len(heard.frames) / FPS * rate / sr, semitones, cents)
 

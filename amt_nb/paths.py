@@ -16,7 +16,7 @@ import numpy as np
 from .settings import FPS, N_KEYS, PITCH_MIN, UserError
 from .notes import on_keyboard, sort_notes
 
-# %% ../nbs/24_paths.ipynb #3ef20a36
+# %% ../nbs/24_paths.ipynb #b2a164cb
 @dataclass(frozen=True)
 class PathConfig:
     """The numbers of `follow`; chosen on Disklavier recordings with exact truth."""
@@ -35,6 +35,7 @@ class PathConfig:
     rubato: float = 0.2            # spread of the time between two notes, as a part of it
     jitter_frames: float = 1.0     # and besides
     smooth_s: tuple[float, ...] = (3.0, 1.5)   # half-widths of the windows that say the tempo, pass by pass
+    late_s: float = 0.0            # how much later than it was played the net reports a stroke; each net knows its own
     meet_s: float = 1.5            # how far the two sides of a jump are followed beyond it
 
 # %% ../nbs/24_paths.ipynb #20c7d63a
@@ -228,7 +229,7 @@ def placed(found, base, expected, spread):
         w = back[e, w]
     return out
 
-# %% ../nbs/24_paths.ipynb #a333ebc8
+# %% ../nbs/24_paths.ipynb #3e47abeb
 @dataclass(frozen=True, eq=False)
 class Stretch:
     """A part of the recording that runs through the score without a jump.
@@ -259,7 +260,8 @@ def place_events(score_s, frame, onsets, notes, config: PathConfig = PathConfig(
         found = compiled(look_near)(heard, starts, keys, base, reach)
         offset = compiled(placed)(found, base, expected, config.jitter_frames + config.rubato * expected)
         frame, score_s = (base - reach + offset).astype(float), times
-    return Stretch(times, frame + fraction_of(onsets, starts, keys, frame.astype(int)), found[np.arange(len(times)), offset])
+    heard_at = frame + fraction_of(onsets, starts, keys, frame.astype(int))
+    return Stretch(times, heard_at - config.late_s * FPS, found[np.arange(len(times)), offset])
 
 # %% ../nbs/24_paths.ipynb #6a1b19a0
 def fraction_of(onsets, starts, keys, frame) -> np.ndarray:
