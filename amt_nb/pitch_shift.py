@@ -122,7 +122,7 @@ def unlike(roll: np.ndarray, expected: np.ndarray) -> float:
     share = np.convolve(roll.sum(0) / max(roll.sum(), 1), np.full(11, 1 / 11), 'same')
     return float(abs(share - expected).sum() / 2) if roll.any() else 1.
 
-# %% ../nbs/16_pitch_shift.ipynb #661b911e
+# %% ../nbs/16_pitch_shift.ipynb #c7de1322
 def show_runs(folder, arms: tuple[str, ...]) -> list[str]:
     """Prints date, commit and command of the records collapse_ARM in `folder`, and a line for each run; returns the arms that have a record."""
     from amt_nb.training import read_records
@@ -134,8 +134,8 @@ def show_runs(folder, arms: tuple[str, ...]) -> list[str]:
         m = there[arm]['metrics']
         for run in dict.fromkeys(k.split(' ')[0] for k in m):
             v = {k.split(' ', 1)[1]: x for k, x in m.items() if k.split(' ')[0] == run}
-            detector = f"{v['said']:+d} ({v['confidence']:.2f})" if 'said' in v else '-'
-            print(f"{arm:10s} {run:>4s} {v['cycle first']:7.2f} -> {v['cycle last']:5.2f} {v['frame_f1']:9.1f} {v['best shift']:+11d} {v['best f1']:7.1f} {detector:>14s} {v.get('repaired_f1', float('nan')):9.1f}")
+            detector, repaired = (f"{v['said']:+d} ({v['confidence']:.2f})", f"{v['repaired_f1']:.1f}") if 'said' in v else ('-', '-')
+            print(f"{arm:10s} {run:>4s} {v['cycle first']:7.2f} -> {v['cycle last']:5.2f} {v['frame_f1']:9.1f} {v['best shift']:+11d} {v['best f1']:7.1f} {detector:>14s} {repaired:>9s}")
     return [a for a in arms if a in there]
 
 # %% ../nbs/16_pitch_shift.ipynb #e8c29c5e
