@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE, BOOK = ROOT / "amt_nb", ROOT / "nbs"
 CHAPTERS = sorted(BOOK.glob("[0-9]*.ipynb"))
-LEAVES = {"pitch_shift", "sheet", "cli", "index", "experiments"}
+LEAVES = {"pitch_shift", "aligners", "sheet", "cli", "index", "experiments"}
 HEAVY = {"torch", "librosa", "soundfile", "matplotlib", "lightning", "music21", "numba", "pretty_midi", "mir_eval", "nnAudio", "pandas", "sklearn"}
 LIGHT = {"settings", "notes", "cqt", "synth", "corpora", "metrics", "transcribe", "piano", "paths", "align", "cli"}  # start without torch or numba
 
