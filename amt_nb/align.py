@@ -7,7 +7,7 @@ __all__ = ['EAR', 'FITS_FROM', 'WRITERS', 'Score', 'read_midi_score', 'read_musi
            'read_score', 'tuning_cents', 'Relabelled', 'retuned', 'transposition_of', 'Alignment', 'align', 'as_score',
            'back_in_time', 'clock', 'jumps', 'in_words', 'retimed', 'csv_of', 'json_of', 'picture', 'write']
 
-# %% ../nbs/25_align.ipynb #2fe4a915
+# %% ../nbs/25_align.ipynb #e907a08f
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +15,7 @@ import numpy as np
 from .settings import BINS_PER_KEY, FPS, N_KEYS, UserError
 from .notes import check_notes, empty_notes, as_notes, on_keyboard, parse_midi, read_midi, sort_notes, tempo_map, write_whole
 from .cqt import AudioBlocks, CQTConfig, audio_blocks, prepare_wave, stream
-from .paths import PathConfig, TimeMap, coarse_path, follow, raw_agreement, recording_cells, score_cells, stretched
+from .paths import PathConfig, TimeMap, coarse_path, deviation, follow, priced, recording_cells, sides, score_cells, stretched
 
 # %% ../nbs/25_align.ipynb #9e874df4
 @dataclass(frozen=True, eq=False)
@@ -150,26 +150,27 @@ def retuned(source, sr: int, cents: float):
     rate = 50 * round(sr * 2 ** (-cents / 1200) / 50)
     return (source, sr) if rate == sr else (Relabelled(source if isinstance(source, AudioBlocks) else [source], rate), rate)
 
-# %% ../nbs/25_align.ipynb #a62c25f7
+# %% ../nbs/25_align.ipynb #2eb71709
 def transposition_of(frames, onsets, notes, most: int = 12, cells: int = 300, config: PathConfig = PathConfig()) -> int:
     """By how many semitones, -most..most, a recording sounds above the `notes` of its score.
 
     frames, onsets: probabilities (T, 88) of what was heard.
     """
     cell = max(config.cell_frames, -(-len(frames) // cells))
-    heard = recording_cells(frames, onsets, cell, config)
+    heard, config = recording_cells(frames, onsets, cell, config), priced(config, len(frames), cell)
     cell_s = float(notes['offset_s'].max()) / max(len(heard[0]), 2)
     fits, worth = {}, {}
     for k in range(-most, most + 1):
         moved = notes.copy()
         moved['pitch'] += k
         cells_k = score_cells(moved, cell_s, len(heard[0]) + 2)
-        fits[k] = raw_agreement(heard, cells_k, config), cells_k[1].any(1)
-    unit = max(float(fit.std()) for fit, _ in fits.values()) or 1.0
-    for k, (fit, struck) in fits.items():
-        path, _ = coarse_path(fit / unit, struck, config)
+        fits[k] = sides(heard, cells_k, config), cells_k[1].any(1)
+    unit = max(deviation(*both) for both, _ in fits.values())
+    for k, ((a, b), struck) in fits.items():
+        fit = a @ (b / unit).T.astype(np.float32)
+        path, _ = coarse_path(fit, struck, config)
         on = path >= 0
-        worth[k] = float((fit / unit)[np.flatnonzero(on), path[on]].sum()) / len(path)
+        worth[k] = float(fit[np.flatnonzero(on), path[on]].sum()) / len(path)
     best = max(worth, key=worth.get)
     return best if worth[best] > 1.15 * worth[0] + 0.02 else 0
 
@@ -301,7 +302,7 @@ def json_of(alignment: Alignment, recording: str = '') -> str:
     return json.dumps(dict(recording=recording, score=a.score.name, seconds=round(a.seconds, 3), semitones=a.semitones, cents=round(a.cents, 1), confidence=round(a.confidence, 3),
                            words=[*a.score.words, *in_words(a)], stretches=stretches, jumps=jumps(a), map=columns)) + '\n'
 
-# %% ../nbs/25_align.ipynb #03e10221
+# %% ../nbs/25_align.ipynb #a58eb5ad
 def picture(alignment: Alignment, title: str = ''):
     """Matplotlib figure: the path on the matrix of agreement, jumps marked, and the confidence below it."""
     from matplotlib.figure import Figure
@@ -309,9 +310,8 @@ def picture(alignment: Alignment, title: str = ''):
     fig = Figure(figsize=(9, 6.5), dpi=100, layout='constrained')
     ax, below = fig.subplots(2, 1, sharex=True, gridspec_kw=dict(height_ratios=(6, 1)))
     if found.fit is not None:
-        step = [max(1, -(-n // 900)) for n in found.fit.shape]
-        ax.imshow(found.fit[::step[0], ::step[1]].T, origin='lower', aspect='auto', cmap='Greys', vmin=0, vmax=6, interpolation='nearest',
-                  extent=(0, a.seconds, 0, found.fit.shape[1] * found.cell_s))
+        ax.imshow(found.fit.T, origin='lower', aspect='auto', cmap='Greys', vmin=0, vmax=6, interpolation='nearest',
+                  extent=(0, a.seconds, 0, found.end_s))
     for s, (first, end) in zip(found.stretches, found.edges):
         rows = slice(int(np.ceil(first * FPS)), int(end * FPS))
         ax.plot(found.recording_s[rows], found.score_s[rows], color='tab:blue', linewidth=1.6)

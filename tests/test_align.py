@@ -106,7 +106,7 @@ def test_ninety_minutes_in_bounded_memory():
     config = PathConfig(most_cells=500_000)
     found = follow(*heard(long), score, config)
     error = np.interp(long['onset_s'] + 0.01, found.recording_s, found.score_s) - score['onset_s']
-    assert found.fit.size < 1_500_000 and found.recording_s[-1] > 5000 and np.mean(np.abs(error) * 5 < 0.1) > 0.98
+    assert found.fit.size < 810_001 and found.recording_s[-1] > 5000 and np.mean(np.abs(error) * 5 < 0.1) > 0.98
 
 
 def test_stretches_of_a_path():
