@@ -17,7 +17,7 @@ from .settings import FPS, UserError, nearest
 from .notes import NOTE_DTYPE, check_notes, sort_notes
 from .similarity import Axes, to_indices
 
-# %% ../nbs/22_structure.ipynb #e8b1de51
+# %% ../nbs/22_structure.ipynb #cade92be
 def check_segments(segments, duration_s: float | None = None) -> np.ndarray:
     """Segments as played, [(start_s, end_s), ...] of the original, as floats (K, 2); UserError when one is empty or lies outside 0..duration_s."""
     out = np.asarray(segments, float)
@@ -28,22 +28,7 @@ def check_segments(segments, duration_s: float | None = None) -> np.ndarray:
             raise UserError(f'segment {k} is {a:g}..{b:g} s: it must begin before it ends, inside 0..{end:g} s')
     return out
 
-def played_starts(segments) -> np.ndarray:
-    """When each segment begins as played, and when the last one ends: (K + 1,) seconds."""
-    s = check_segments(segments)
-    return np.concatenate([[0.0], np.cumsum(s[:, 1] - s[:, 0])])
-
-# %% ../nbs/22_structure.ipynb #e8b1de512
-def check_segments(segments, duration_s: float | None = None) -> np.ndarray:
-    """Segments as played, [(start_s, end_s), ...] of the original, as floats (K, 2); UserError when one is empty or lies outside 0..duration_s."""
-    out = np.asarray(segments, float)
-    if out.ndim != 2 or out.shape[1] != 2 or not len(out): raise UserError(f'segments of shape {out.shape}: a list of (start_s, end_s) was expected')
-    end = np.inf if duration_s is None else duration_s + 1e-6
-    for k, (a, b) in enumerate(out):
-        if not (0 <= a < b <= end and np.isfinite(b)):
-            raise UserError(f'segment {k} is {a:g}..{b:g} s: it must begin before it ends, inside 0..{end:g} s')
-    return out
-
+# %% ../nbs/22_structure.ipynb #0cefe787
 def played_starts(segments) -> np.ndarray:
     """When each segment begins as played, and when the last one ends: (K + 1,) seconds."""
     s = check_segments(segments)
@@ -146,7 +131,7 @@ def beat_map(recording_beats_s, score_beats_s, recording_end_s: float | None = N
         if r[-1] < recording_end_s - 1e-6: r, s = np.append(r, recording_end_s), np.append(s, s[-1])
     return TimeMap(r, s)
 
-# %% ../nbs/22_structure.ipynb #68c4b33a
+# %% ../nbs/22_structure.ipynb #8db4432c
 def carry(time_map: TimeMap, segments) -> TimeMap:
     """The time map of a recording rearranged by `segments`, exact: every row kept, a pair of rows at every cut."""
     r, s, cuts = [], [], check_segments(segments)
@@ -159,23 +144,7 @@ def carry(time_map: TimeMap, segments) -> TimeMap:
         s.append(np.concatenate([[time_map.at(a)], time_map.score_s[inside], [time_map.at(b, 'left')]]))
     return TimeMap(np.concatenate(r), np.concatenate(s))
 
-def true_indices(time_map: TimeMap, axes: Axes) -> np.ndarray:
-    """The score index, real-valued, at the middle of each row of a square: what a network is to say, (size,)."""
-    return to_indices(time_map.at((np.arange(axes.size) + 0.5) * axes.row_s), axes)
-
-# %% ../nbs/22_structure.ipynb #68c4b33a2
-def carry(time_map: TimeMap, segments) -> TimeMap:
-    """The time map of a recording rearranged by `segments`, exact: every row kept, a pair of rows at every cut."""
-    r, s, cuts = [], [], check_segments(segments)
-    near = time_map.recording_s[np.abs(time_map.recording_s - cuts[..., None]).argmin(-1)]
-    cuts = np.where(np.abs(near - cuts) < SAME_S, near, cuts)
-    starts = played_starts(segments)
-    for (a, b), start, stop in zip(cuts, starts, starts[1:]):
-        inside = (time_map.recording_s > a + SAME_S) & (time_map.recording_s < b - SAME_S)
-        r.append(np.concatenate([[start], np.minimum(time_map.recording_s[inside] - a + start, stop), [stop]]))
-        s.append(np.concatenate([[time_map.at(a)], time_map.score_s[inside], [time_map.at(b, 'left')]]))
-    return TimeMap(np.concatenate(r), np.concatenate(s))
-
+# %% ../nbs/22_structure.ipynb #56b9d1d4
 def true_indices(time_map: TimeMap, axes: Axes) -> np.ndarray:
     """The score index, real-valued, at the middle of each row of a square: what a network is to say, (size,)."""
     return to_indices(time_map.at((np.arange(axes.size) + 0.5) * axes.row_s), axes)
@@ -196,7 +165,7 @@ def rearrange_audio(wave, sr: int, segments, fade_s: float = 0.010) -> np.ndarra
         out[i:j] = padded[a + f:a + f + j - i]
     return out
 
-# %% ../nbs/22_structure.ipynb #06479a90
+# %% ../nbs/22_structure.ipynb #c70ee11f
 def rearrange_notes(notes: np.ndarray, segments, ring_s: float = 0.0) -> np.ndarray:
     """The notes struck within each segment, at their played times: nothing to be heard of the scissors.
 
@@ -211,6 +180,7 @@ def rearrange_notes(notes: np.ndarray, segments, ring_s: float = 0.0) -> np.ndar
         out.append(part)
     return sort_notes(np.concatenate(out).astype(NOTE_DTYPE))
 
+# %% ../nbs/22_structure.ipynb #b788e5ec
 def rearrange_pedal(pedal, segments) -> np.ndarray:
     """Pedal events (K, 2) of time_s and value 0..127 rearranged: each segment begins with the pedal as it was there."""
     pedal, out = np.asarray(pedal, float).reshape(-1, 2), []
@@ -220,66 +190,7 @@ def rearrange_pedal(pedal, segments) -> np.ndarray:
         out += [(t - a + start, v) for t, v in pedal if a < t < b]
     return np.array(out)
 
-def rearrange_frames(features, segments, fps: float = FPS) -> np.ndarray:
-    """Features (T, D) at `fps` rearranged: each frame is the original's that holds the middle of it."""
-    x, end = np.asarray(features), played_starts(segments)[-1]
-    middle = (np.arange(max(1, round(end * fps))) + 0.5) / fps
-    return x[np.clip(np.floor(to_original(middle, segments) * fps + 1e-6).astype(int), 0, len(x) - 1)]
-
-# %% ../nbs/22_structure.ipynb #06479a902
-def rearrange_notes(notes: np.ndarray, segments, ring_s: float = 0.0) -> np.ndarray:
-    """The notes struck within each segment, at their played times: nothing to be heard of the scissors.
-
-    A note that sounds across the end of its segment is let go there, or up to `ring_s` later. Notes struck before a segment are not in it."""
-    check_notes(notes)
-    out = []
-    for (a, b), start in zip(check_segments(segments), played_starts(segments)):
-        part = notes[(notes['onset_s'] >= a - SAME_S) & (notes['onset_s'] < b - SAME_S)].copy()
-        part['offset_s'] = np.maximum(np.minimum(part['offset_s'], b + ring_s), part['onset_s'] + 0.01)
-        part['onset_s'] = np.maximum(part['onset_s'] + start - a, start)
-        part['offset_s'] += start - a
-        out.append(part)
-    return sort_notes(np.concatenate(out).astype(NOTE_DTYPE))
-
-def rearrange_pedal(pedal, segments) -> np.ndarray:
-    """Pedal events (K, 2) of time_s and value 0..127 rearranged: each segment begins with the pedal as it was there."""
-    pedal, out = np.asarray(pedal, float).reshape(-1, 2), []
-    for (a, b), start in zip(check_segments(segments), played_starts(segments)):
-        before = pedal[pedal[:, 0] <= a]
-        out += [(start, before[-1, 1] if len(before) else 0.0)]
-        out += [(t - a + start, v) for t, v in pedal if a < t < b]
-    return np.array(out)
-
-def rearrange_frames(features, segments, fps: float = FPS) -> np.ndarray:
-    """Features (T, D) at `fps` rearranged: each frame is the original's that holds the middle of it."""
-    x, end = np.asarray(features), played_starts(segments)[-1]
-    middle = (np.arange(max(1, round(end * fps))) + 0.5) / fps
-    return x[np.clip(np.floor(to_original(middle, segments) * fps + 1e-6).astype(int), 0, len(x) - 1)]
-
-# %% ../nbs/22_structure.ipynb #06479a903
-def rearrange_notes(notes: np.ndarray, segments, ring_s: float = 0.0) -> np.ndarray:
-    """The notes struck within each segment, at their played times: nothing to be heard of the scissors.
-
-    A note that sounds across the end of its segment is let go there, or up to `ring_s` later. Notes struck before a segment are not in it."""
-    check_notes(notes)
-    out = []
-    for (a, b), start in zip(check_segments(segments), played_starts(segments)):
-        part = notes[(notes['onset_s'] >= a - SAME_S) & (notes['onset_s'] < b - SAME_S)].copy()
-        part['offset_s'] = np.maximum(np.minimum(part['offset_s'], b + ring_s), part['onset_s'] + 0.01)
-        part['onset_s'] = np.maximum(part['onset_s'] + start - a, start)
-        part['offset_s'] += start - a
-        out.append(part)
-    return sort_notes(np.concatenate(out).astype(NOTE_DTYPE))
-
-def rearrange_pedal(pedal, segments) -> np.ndarray:
-    """Pedal events (K, 2) of time_s and value 0..127 rearranged: each segment begins with the pedal as it was there."""
-    pedal, out = np.asarray(pedal, float).reshape(-1, 2), []
-    for (a, b), start in zip(check_segments(segments), played_starts(segments)):
-        before = pedal[pedal[:, 0] <= a]
-        out += [(start, before[-1, 1] if len(before) else 0.0)]
-        out += [(t - a + start, v) for t, v in pedal if a < t < b]
-    return np.array(out)
-
+# %% ../nbs/22_structure.ipynb #a2935a3a
 def rearrange_frames(features, segments, fps: float = FPS) -> np.ndarray:
     """Features (T, D) at `fps` rearranged: each frame is the original's that holds the middle of it."""
     x, end = np.asarray(features), played_starts(segments)[-1]
