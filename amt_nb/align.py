@@ -7,13 +7,13 @@ __all__ = ['EAR', 'FITS_FROM', 'WRITERS', 'Score', 'read_midi_score', 'read_musi
            'read_score', 'tuning_cents', 'Relabelled', 'retuned', 'transposition_of', 'Alignment', 'align', 'as_score',
            'back_in_time', 'clock', 'jumps', 'in_words', 'retimed', 'csv_of', 'json_of', 'picture', 'write']
 
-# %% ../nbs/25_align.ipynb #e907a08f
+# %% ../nbs/25_align.ipynb #8cadd582
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 import numpy as np
 from .settings import BINS_PER_KEY, FPS, N_KEYS, UserError
-from .notes import check_notes, empty_notes, as_notes, on_keyboard, parse_midi, read_midi, sort_notes, tempo_map, write_whole
+from .notes import check_notes, empty_notes, as_notes, on_keyboard, parabola_peak, parse_midi, read_midi, sort_notes, tempo_map, write_whole
 from .cqt import AudioBlocks, CQTConfig, audio_blocks, prepare_wave, stream
 from .paths import PathConfig, TimeMap, coarse_path, deviation, follow, priced, recording_cells, sides, score_cells, stretched
 
@@ -120,7 +120,7 @@ def read_score(path) -> Score:
     if not len(on_keyboard(score.notes)): raise UserError(f'{path} has no note on the keyboard (A0 to C8): there is nothing to lay on a recording')
     return score
 
-# %% ../nbs/25_align.ipynb #fdc07dea
+# %% ../nbs/25_align.ipynb #21b84c0b
 def tuning_cents(source, sr: int | None = None, seconds: float = 30.0, config: CQTConfig = CQTConfig()) -> float:
     """How far a recording is tuned above equal temperament at 440 Hz, in cents, -50..50, from its first `seconds`.
 
@@ -131,9 +131,8 @@ def tuning_cents(source, sr: int | None = None, seconds: float = 30.0, config: C
         m = np.log(np.maximum(magnitude[:, :60 * BINS_PER_KEY], 1e-9))        # to A5: above, a piano's octaves are stretched
         here, left, right = m[:, 1:-1], m[:, :-2], m[:, 2:]
         peak = (here > left) & (here >= right) & (here > m.max(1, keepdims=True) - 4)
-        bend = left - 2 * here + right
-        frame, bin_ = np.nonzero(peak & (bend < -1e-6))
-        offset = 0.5 * (left - right)[frame, bin_] / bend[frame, bin_]
+        frame, bin_ = np.nonzero(peak)
+        offset = parabola_peak(left[peak], here[peak], right[peak])
         total += (np.exp(here[frame, bin_]) * np.exp(2j * np.pi * (bin_ + 1 + offset) / BINS_PER_KEY)).sum()
         heard += len(magnitude)
         if heard >= seconds * FPS: break

@@ -9,12 +9,12 @@ __all__ = ['TRUST_AT', 'TRUST_WIDTH', 'PathConfig', 'recording_cells', 'score_ce
            'finer', 'strokes_heard', 'strokes_expected', 'confidence_of', 'mirrored', 'worth', 'trust', 'TimeMap',
            'stretched', 'first_path', 'follow', 'thinned', 'placed_stretch', 'meeting_edges', 'rows_of']
 
-# %% ../nbs/24_paths.ipynb #d3cecfbd
+# %% ../nbs/24_paths.ipynb #3215874e
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 import numpy as np
 from .settings import FPS, N_KEYS, PITCH_MIN, UserError
-from .notes import on_keyboard, sort_notes
+from .notes import on_keyboard, parabola_peak, sort_notes
 
 # %% ../nbs/24_paths.ipynb #18d27f16
 @dataclass(frozen=True)
@@ -275,17 +275,15 @@ def place_events(score_s, frame, onsets, notes, config: PathConfig = PathConfig(
     heard_at = frame + fraction_of(onsets, starts, keys, frame.astype(int))
     return Stretch(times, heard_at - config.late_s * FPS, found[np.arange(len(times)), offset])
 
-# %% ../nbs/24_paths.ipynb #6a1b19a0
+# %% ../nbs/24_paths.ipynb #b183d676
 def fraction_of(onsets, starts, keys, frame) -> np.ndarray:
-    """Where within its frame each event is struck, -0.5..0.5: the vertex of a parabola through three frames."""
+    """Where within its frame each event is struck, -0.49..0.49: the top of the parabola through three frames."""
     around = np.zeros((3, len(frame)))
     for d in range(3):
         at = np.clip(np.repeat(frame, np.diff(starts)) + d - 1, 0, len(onsets) - 1)
         around[d] = np.add.reduceat(np.asarray(onsets[at, keys], float), starts[:-1]) if len(frame) else 0
     before, here, after = around
-    bend = before - 2 * here + after
-    peak = (here >= before) & (here >= after) & (bend < -1e-6)
-    return np.where(peak, 0.5 * (before - after) / np.where(peak, bend, -1), 0.0).clip(-0.5, 0.5)
+    return np.where((here >= before) & (here >= after), parabola_peak(before, here, after), 0.0)
 
 # %% ../nbs/24_paths.ipynb #77c33304
 def meeting_frame(before: Stretch, after: Stretch, guess: float, reach: float) -> float:
