@@ -8,8 +8,8 @@ __all__ = ['NOTE_DTYPE', 'PEDAL_DTYPE', 'PEDAL_DOWN', 'DRUM_CHANNEL', 'FAMILY', 
            'pitch_name', 'pitch_axis', 'plot_notes', 'plot_roll', 'to_rolls', 'columns_of', 'runs', 'split_runs',
            'from_roll', 'onset_peaks', 'parabola_peak', 'DecodeConfig', 'join_runs', 'attach', 'struck_runs',
            'timed_notes', 'probability_columns', 'follow_onsets', 'decode', 'read_bytes', 'parse_midi', 'tempo_map',
-           'midi_events', 'pair_strokes', 'pedal_spans', 'under', 'hold', 'collect', 'program_of', 'pedalled',
-           'read_midi', 'merge_unisons', 'read_pedal', 'key_ticks', 'midi_track', 'midi_bytes', 'write_whole',
+           'midi_events', 'pair_strokes', 'pedal_spans', 'read_pedal', 'under', 'hold', 'program_of', 'collect',
+           'pedalled', 'read_midi', 'merge_unisons', 'key_ticks', 'midi_track', 'midi_bytes', 'write_whole',
            'write_midi', 'sonify']
 
 # %% ../nbs/01_notes.ipynb #f91e3454
@@ -26,15 +26,13 @@ import numpy as np
 from .settings import (FPS, INSTRUMENT_PROGRAMS, INSTRUMENTS, N_INSTRUMENTS, N_KEYS, PITCH_MAX, PITCH_MIN,
                              UserError, make)
 
-# %% ../nbs/01_notes.ipynb #bff5d213
+# %% ../nbs/01_notes.ipynb #1b8438bb
 NOTE_DTYPE = np.dtype([('onset_s', 'f8'), ('offset_s', 'f8'), ('pitch', 'i2'), ('velocity', 'i2'), ('instrument', 'i2')])
 
-# %% ../nbs/01_notes.ipynb #a287170a
 def empty_notes(n: int = 0) -> np.ndarray:
     """A note array of `n` zeroed notes."""
     return np.zeros(n, NOTE_DTYPE)
 
-# %% ../nbs/01_notes.ipynb #1de51138
 def sort_notes(notes: np.ndarray) -> np.ndarray:
     """`notes` sorted by onset, then pitch (then offset and instrument, so that the order is one)."""
     return notes[np.lexsort((notes['instrument'], notes['offset_s'], notes['pitch'], notes['onset_s']))]
@@ -75,12 +73,11 @@ def end_frame(onset_s, offset_s) -> np.ndarray:
     """First frame after each note: offset x 50 rounded half up, and at least one frame after the onset's."""
     return np.maximum(first_frame(onset_s) + 1, np.floor(np.asarray(offset_s) * FPS + 0.5 + 1e-6).astype(np.int64))
 
-# %% ../nbs/01_notes.ipynb #6007e5cb
+# %% ../nbs/01_notes.ipynb #5423b16e
 def on_keyboard(notes: np.ndarray) -> np.ndarray:
     """The notes whose pitch has a row in a roll (21..108)."""
     return notes[(notes['pitch'] >= PITCH_MIN) & (notes['pitch'] <= PITCH_MAX)]
 
-# %% ../nbs/01_notes.ipynb #66bc2859
 def to_roll(notes: np.ndarray, n_frames: int | None = None) -> np.ndarray:
     """Which key is down when: bool (T, 88); T is `n_frames`, or ends with the last note."""
     notes = on_keyboard(notes)
@@ -100,7 +97,7 @@ def onset_roll(notes: np.ndarray, n_frames: int | None = None) -> np.ndarray:
     roll[first[inside], notes['pitch'][inside] - PITCH_MIN] = True
     return roll
 
-# %% ../nbs/01_notes.ipynb #436bc2d1
+# %% ../nbs/01_notes.ipynb #8371e693
 def pitch_to_hz(pitch):
     """Frequency of a MIDI pitch in equal temperament, A4 = 69 = 440 Hz."""
     return 440 * 2 ** ((np.asarray(pitch, float) - 69) / 12)
@@ -109,7 +106,6 @@ def pitch_name(pitch: int) -> str:
     """Name of a MIDI pitch: 21 is 'A0', 60 is 'C4'."""
     return ('C', 'C#', 'D', 'D#', 'E', 'F', 'F#', 'G', 'G#', 'A', 'A#', 'B')[int(pitch) % 12] + str(int(pitch) // 12 - 1)
 
-# %% ../nbs/01_notes.ipynb #b70bd185
 def pitch_axis(ax, low: int = PITCH_MIN, high: int = PITCH_MAX):
     """`ax` with pitch upwards from `low` to `high`, some C, E and G named, and time in seconds to the right."""
     named = (0, 4, 7) if high - low < 24 else (0,)
@@ -152,7 +148,7 @@ def to_rolls(notes: np.ndarray, n_frames: int | None = None, n_instruments: int 
     if n_frames is None: n_frames = len(to_roll(notes))
     return np.stack([to_roll(notes[notes['instrument'] == i], n_frames) for i in range(n_instruments)])
 
-# %% ../nbs/01_notes.ipynb #0d2224b7
+# %% ../nbs/01_notes.ipynb #00234335
 def columns_of(roll, name: str = 'roll') -> np.ndarray:
     """A roll (T, 88) as it is, or (I, T, 88) with the instruments side by side: (T, I x 88)."""
     roll = np.asarray(roll)
@@ -160,7 +156,6 @@ def columns_of(roll, name: str = 'roll') -> np.ndarray:
         raise UserError(f'{name} has shape {roll.shape}: (frames, {N_KEYS}) or (instruments, frames, {N_KEYS}) was expected')
     return roll if roll.ndim == 2 else np.moveaxis(roll, 0, 1).reshape(roll.shape[1], -1)
 
-# %% ../nbs/01_notes.ipynb #5680ce23
 def runs(on: np.ndarray, pad: int = 1) -> tuple[np.ndarray, np.ndarray, int]:
     """Starts and ends of the runs of True in `on` (T, C), as places c x W + t + 1 on one line of width W = T + 1 + pad."""
     n_frames, n_columns = on.shape
@@ -225,14 +220,13 @@ class DecodeConfig:
     onset_shift_s: float = 0.0          # added to every onset: a microphone's constant delay
     offset_shift_s: float = 0.0         # added to every offset
 
-# %% ../nbs/01_notes.ipynb #b4733e56
+# %% ../nbs/01_notes.ipynb #6c17edfb
 def join_runs(starts, ends, gap: int) -> tuple[np.ndarray, np.ndarray]:
     """Runs with every hole of up to `gap` frames bridged."""
     if not len(starts): return starts, ends
     apart = starts[1:] - ends[:-1] > gap
     return starts[np.append(True, apart)], ends[np.append(apart, True)]
 
-# %% ../nbs/01_notes.ipynb #0d1d04f0
 def attach(starts, ends, peaks, reach: int):
     """Runs pulled back to a peak up to `reach` frames before them, and which peaks belong to a run."""
     run = np.searchsorted(starts, peaks, 'right') - 1
@@ -269,7 +263,7 @@ def timed_notes(column, onset, end, velocity, config: DecodeConfig) -> np.ndarra
                np.broadcast_to(velocity, onset_s.shape), column // N_KEYS)
     return as_notes(*(np.asarray(c)[keep] for c in columns))
 
-# %% ../nbs/01_notes.ipynb #ce60ed9f
+# %% ../nbs/01_notes.ipynb #f85ee28c
 def probability_columns(roll, name: str) -> np.ndarray:
     """`columns_of(roll)`, or UserError when a value is not a probability."""
     roll = columns_of(roll, name)
@@ -277,7 +271,6 @@ def probability_columns(roll, name: str) -> np.ndarray:
         raise UserError(f'{name} must be probabilities in 0..1, without NaN; pass logits through a sigmoid first')
     return roll
 
-# %% ../nbs/01_notes.ipynb #27555f2c
 def follow_onsets(starts, ends, width: int, onsets, config: DecodeConfig):
     """Runs cut at the peaks of `onsets` (T, C), and how far each true peak lies from its frame's middle (frames)."""
     t, c = onset_peaks(onsets, config.onset_threshold)
@@ -313,14 +306,13 @@ def decode(frames, onsets=None, velocities=None, config: DecodeConfig | None = N
     velocity = 80 if velocities is None else np.clip(np.round(columns_of(velocities, 'velocities')[frame, column]), 1, 127)
     return timed_notes(column, frame + 0.5 + shift, np.minimum(frame + ends - starts, len(on)), velocity, config)
 
-# %% ../nbs/01_notes.ipynb #ba515359
+# %% ../nbs/01_notes.ipynb #9d87910f
 def read_bytes(source) -> tuple[bytes, str]:
     """The bytes of a MIDI file and its name for messages; `source` is a path, or the bytes themselves."""
     if isinstance(source, (bytes, bytearray, memoryview)): return bytes(source), 'MIDI data'
     try: return Path(source).read_bytes(), str(source)
     except OSError as e: raise UserError(f'cannot read {source}: {e.strerror or e}') from None
 
-# %% ../nbs/01_notes.ipynb #6fe9c5f4
 def parse_midi(source):
     """A mido.MidiFile and its name; UserError with the file's name when it is empty, cut off or no MIDI."""
     import mido
@@ -383,11 +375,10 @@ def pair_strokes(strokes: list, end_s: float) -> list:
         down = down[let_go:] + ([(time, velocity)] if velocity > 0 else [])
     return notes + [(t, end_s, v) for t, v in down]
 
-# %% ../nbs/01_notes.ipynb #0d43286c
+# %% ../nbs/01_notes.ipynb #4a7a16af
 PEDAL_DTYPE = np.dtype([('time_s', 'f8'), ('value', 'i2'), ('channel', 'i2')])
 PEDAL_DOWN = 64         # CC64 from this value on counts as down, as the MIDI standard says
 
-# %% ../nbs/01_notes.ipynb #b417bb4c
 def pedal_spans(presses: list, end_s: float, threshold: int = PEDAL_DOWN) -> tuple[np.ndarray, np.ndarray]:
     """When a pedal goes down and up, from its (time, value) list; one never lifted stays down to `end_s`."""
     if not 1 <= threshold <= 127: raise UserError(f'pedal threshold {threshold} is outside 1..127')
@@ -397,13 +388,18 @@ def pedal_spans(presses: list, end_s: float, threshold: int = PEDAL_DOWN) -> tup
         elif value < threshold and len(down) > len(up): up.append(time)
     return np.array(down), np.array(up + [end_s] * (len(down) - len(up)))
 
-# %% ../nbs/01_notes.ipynb #3c935ed3
+def read_pedal(source) -> np.ndarray:
+    """Sustain pedal (CC64) of a MIDI file as PEDAL_DTYPE rows (time_s, value, channel) in time order."""
+    events, _, _ = midi_events(source)
+    rows = [(t, m.value, m.channel) for t, _, m in events if m.type == 'control_change' and m.control == 64]
+    return np.array(rows, PEDAL_DTYPE)
+
+# %% ../nbs/01_notes.ipynb #c6afcd25
 def under(time_s, down, up) -> np.ndarray:
     """Index of the span [down, up) that each time lies in, -1 where it lies in none."""
     i = np.searchsorted(down, time_s, 'right') - 1
     return np.where((i >= 0) & (time_s < np.append(up, -np.inf)[i]), i, -1)
 
-# %% ../nbs/01_notes.ipynb #742a7a1f
 def hold(onset_s, offset_s, sustain, sostenuto) -> np.ndarray:
     """Offsets moved to where the dampers fall; `sustain` and `sostenuto` are (down, up) arrays of spans.
 
@@ -418,11 +414,17 @@ def hold(onset_s, offset_s, sustain, sostenuto) -> np.ndarray:
         release, moved = np.where(i >= 0, np.append(sustain[1], 0)[i], release), False
     return release
 
-# %% ../nbs/01_notes.ipynb #457e91aa
+# %% ../nbs/01_notes.ipynb #24cf56c7
 DRUM_CHANNEL = 9        # counted from 0
 FAMILY = {0: range(0, 6), 1: (6, 7), 2: (40, 44, 48, 49, 50, 51), 3: (41,), 4: (42, 43), 5: (45, 46),
           6: range(56, 64), 7: (68, 69), 8: (70,), 9: (64, 65, 66, 67, 71), 10: range(72, 80)}
 PROGRAM_INSTRUMENT = tuple(next((i for i, programs in FAMILY.items() if p in programs), 0) for p in range(128))
+
+def program_of(changes: list, track: int, time: float) -> int:
+    """Program in force at `time`: the track's own changes if it has any, else the channel's; 0 before the first."""
+    own = [c for c in changes if c[1] == track] or changes
+    i = bisect_right([c[0] for c in own], time + 1e-9) - 1
+    return own[i][2] if i >= 0 else 0
 
 # %% ../nbs/01_notes.ipynb #f14c3b49
 def collect(events: list):
@@ -441,13 +443,6 @@ def collect(events: list):
             controls.setdefault((m.channel, m.control), []).append((time, m.value))
         elif m.type == 'program_change': programs.setdefault(m.channel, []).append((time, track, m.program))
     return strokes, controls, programs
-
-# %% ../nbs/01_notes.ipynb #f16bd2bc
-def program_of(changes: list, track: int, time: float) -> int:
-    """Program in force at `time`: the track's own changes if it has any, else the channel's; 0 before the first."""
-    own = [c for c in changes if c[1] == track] or changes
-    i = bisect_right([c[0] for c in own], time + 1e-9) - 1
-    return own[i][2] if i >= 0 else 0
 
 # %% ../nbs/01_notes.ipynb #be2b295c
 def pedalled(columns, channel, controls, end_s, threshold, max_sustain_s) -> np.ndarray:
@@ -499,13 +494,6 @@ def merge_unisons(notes: np.ndarray, within_s: float = 1e-3) -> np.ndarray:
     for field in ('offset_s', 'velocity'): np.maximum.at(merged[field], group, notes[field])
     return sort_notes(merged)
 
-# %% ../nbs/01_notes.ipynb #b5c76f29
-def read_pedal(source) -> np.ndarray:
-    """Sustain pedal (CC64) of a MIDI file as PEDAL_DTYPE rows (time_s, value, channel) in time order."""
-    events, _, _ = midi_events(source)
-    rows = [(t, m.value, m.channel) for t, _, m in events if m.type == 'control_change' and m.control == 64]
-    return np.array(rows, PEDAL_DTYPE)
-
 # %% ../nbs/01_notes.ipynb #af2dfb65
 def key_ticks(onset, offset) -> list[tuple[int, int, int]]:
     """(row, on, off) in ticks of one key's notes: one stroke a tick, each ended at the next, none shorter than a tick."""
@@ -554,7 +542,7 @@ def midi_bytes(notes, resolution: int = 960, programs=INSTRUMENT_PROGRAMS, pedal
     midi.save(file=buffer)
     return buffer.getvalue()
 
-# %% ../nbs/01_notes.ipynb #67e2ac77
+# %% ../nbs/01_notes.ipynb #7254b915
 def write_whole(path, data: bytes) -> Path:
     """Writes `data` beside `path` and then puts it in place, so that no reader ever sees half a file."""
     path = Path(path)
@@ -566,7 +554,6 @@ def write_whole(path, data: bytes) -> Path:
     finally: part.unlink(missing_ok=True)
     return path
 
-# %% ../nbs/01_notes.ipynb #fddb142b
 def write_midi(notes, path, resolution: int = 960, programs=INSTRUMENT_PROGRAMS, pedal=None) -> Path:
     """Writes `midi_bytes` to `path` whole or not at all, and returns the path; UserError when it cannot be written."""
     return write_whole(path, midi_bytes(notes, resolution, programs, pedal))

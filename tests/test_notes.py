@@ -236,6 +236,8 @@ def test_pedal(name, tracks, held, pedalled):
 
 
 def test_pedal_threshold_cap_and_velocity():
+    soft = N.read_midi(file_of(key(0, 300) + key(600, 900, 60, 40) + cc(100, 127) + cc(1200, 0)), pedal=True)
+    assert soft['offset_s'].round(3).tolist() == [0.6, 1.2] and soft['velocity'].tolist() == [80, 40]
     half = file_of(key(0, 500) + cc(200, 40) + cc(900, 0))
     assert ends(half, pedal=True, pedal_threshold=30) == [900]
     assert ends(file_of(key(0, 500) + cc(200, 127) + cc(9000, 0)), pedal=True, max_sustain_s=2) == [2500]
