@@ -9,9 +9,8 @@ from torch import nn
 
 from amt_nb import training
 from amt_nb.settings import UserError
-from amt_nb.training import (EMA, FolderLock, Meter, Turn, TrainConfig, atomic_write, checksum, differences, fit, load_checkpoint,
-                             load_weights, make_fabric, part_of, prefetch, read_records, records_fit, save_checkpoint, save_weights,
-                             show_records, write_record)
+from amt_nb.records import FolderLock, load_checkpoint, load_weights
+from amt_nb.training import Meter, Turn, TrainConfig, fit, make_fabric, prefetch
 
 torch.set_num_threads(1)
 CHILDREN = multiprocessing.get_context('forkserver')
@@ -208,14 +207,6 @@ def test_no_whole_checkpoint_left_is_an_error(tmp_path):
         warnings.simplefilter('ignore'); run(tmp_path)
 
 
-def test_foreign_objects_are_neither_saved_nor_loaded(tmp_path):
-    with pytest.raises(UserError, match='not Pool'): save_checkpoint(tmp_path, {'x': Pool()})
-    import io, hashlib
-    torch.save({'x': Pool()}, buffer := io.BytesIO()); data = buffer.getvalue()
-    (tmp_path / 'checkpoint.pt').write_bytes(data + training._MAGIC + hashlib.blake2b(data, digest_size=32).digest())
-    with pytest.warns(UserWarning, match='not a checkpoint'), pytest.raises(UserError): load_checkpoint(tmp_path)
-
-
 def test_other_configuration_is_named(tmp_path):
     stop = [lambda step, record, models: True]
     run(tmp_path, callbacks=stop, about={'width': 8})
@@ -267,14 +258,6 @@ def test_full_disk_keeps_the_old_checkpoint(tmp_path):
     finally: resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert [int(str(w.message).split()[4]) for w in warned if 'training goes on' in str(w.message)] == [6, 7, 8, 9, 10]
     assert (tmp_path / 'checkpoint.pt').read_bytes() == old and not list(tmp_path.glob('*.tmp'))
-
-
-def test_atomic_write_cleans_up(tmp_path, monkeypatch):
-    atomic_write(tmp_path / 'a', b'old')
-    def full(fd): raise OSError(28, 'No space left on device')
-    monkeypatch.setattr(os, 'fsync', full)
-    with pytest.raises(OSError): atomic_write(tmp_path / 'a', b'new')
-    assert (tmp_path / 'a').read_bytes() == b'old' and [p.name for p in tmp_path.iterdir()] == ['a']
 
 
 def test_fit_leaves_the_callers_world_alone():
@@ -386,48 +369,6 @@ def test_two_processes_equal_one_with_twice_the_batch(tmp_path):
     assert [r['step'] for r in two] == [r['step'] for r in history.records]                # no line twice, one process writes
     for a, b in zip(two, history.records):
         if 'G.total' in a: assert abs(a['G.total'] - b['G.total']) < 1e-4
-
-
-def test_weights_round_trip_and_damage(tmp_path):
-    models, _, _ = players()
-    path = save_weights(tmp_path / 'w.safetensors', models, {'G': CONFIG}, {'licence': 'CC0', 'minutes': np.float32(10)})
-    state, config, card = load_weights(path)
-    same(models['G'].state_dict(), part_of(state, 'G')); assert card == {'licence': 'CC0', 'minutes': 10.}
-    from amt_nb.settings import make
-    assert make(TrainConfig, config['G']) == CONFIG
-    with pytest.raises(UserError, match=r"no model 'H'.*\['D', 'G', 'frozen'\]"): part_of(state, 'H')
-    tied = nn.ModuleList([nn.Linear(2, 2)]); tied.append(tied[0])
-    half = save_weights(tmp_path / 'half', tied, dtype=torch.float16)
-    state, config, _ = load_weights(half); assert config is None and state['0.weight'].dtype == torch.float32
-    data = path.read_bytes()
-    for bad in (data[:-10], data[:20], b'', b'{}'):
-        path.write_bytes(bad)
-        with pytest.raises(UserError, match='w.safetensors is not a whole weights file'): load_weights(path)
-    with pytest.raises(UserError, match='no weights at'): load_weights(tmp_path / 'none')
-
-
-def test_records_hold_no_folder_and_know_their_configuration(tmp_path, capsys):
-    path = write_record('run-1', {'f1': np.float64(71.25), 'loss': torch.tensor(.5)}, {'train': CONFIG}, 3,
-                        'amt-nb train /data/me/maps --out=~/a/b.mid --ratio 1/100 -j 2', checksum('x'), tmp_path, 12.5, {'f1': np.arange(3)})
-    text = path.read_text(); record, = read_records(tmp_path)
-    assert record['command'] == 'amt-nb train …/maps --out=…/b.mid --ratio 1/100 -j 2' and socket.gethostname() not in text
-    assert record['metrics'] == {'f1': 71.25, 'loss': .5} and np.array_equal(np.load(tmp_path / 'run-1.npz')['f1'], [0, 1, 2])
-    assert records_fit(record, {'train': CONFIG}) == []
-    assert records_fit(record, {'train': NEVER}) == ['train.checkpoint_every_s: 0.0 then, 1000000000.0 now']
-    show_records(tmp_path, ['f1', 'none'], {'train': NEVER})
-    out = capsys.readouterr().out
-    assert '(older run)' in out and record['date'][:10] in out and record['commit'] in out and '71.25' in out
-    with pytest.raises(UserError, match='letters, digits'): write_record('../x', {}, {}, 0, folder=tmp_path)
-    (tmp_path / 'bad.json').write_text('{'); 
-    with pytest.raises(UserError, match='bad.json is not a record'): read_records(tmp_path)
-
-
-def test_checksum_tells_kind_shape_and_order(tmp_path):
-    a = np.arange(6.)
-    (tmp_path / 'f').write_bytes(b'abc'); (tmp_path / 'g').write_bytes(b'abc')
-    assert checksum(a) == checksum(torch.arange(6., dtype=torch.float64)) != checksum(a.astype('f4'))
-    assert len({checksum(a), checksum(a.reshape(2, 3)), checksum(a[::-1]), checksum(a, a)}) == 4
-    assert checksum(tmp_path / 'f') == checksum(str(tmp_path / 'g'))
 
 
 def test_importing_training_leaves_heavy_modules_out():
