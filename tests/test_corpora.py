@@ -1,4 +1,4 @@
-"""corpora: layouts, faults, leaks, resuming. All data sets are look-alikes made here."""
+"""recordings and corpora: layouts, faults, leaks, resuming. All data sets are look-alikes made here."""
 import errno
 import io
 import json
@@ -17,6 +17,7 @@ from hypothesis import given, settings, strategies as st
 from amt_nb import corpora as co
 from amt_nb.cqt import CQTConfig
 from amt_nb.notes import as_notes, to_roll, to_rolls, write_midi
+from amt_nb.recordings import _table_file
 from amt_nb.settings import Paths, UserError
 
 FINE = CQTConfig(filter_scale=.6, centre=.5)
@@ -208,7 +209,7 @@ def test_damaged_recordings_are_reported_not_fatal(tmp_path, capsys):
     (tmp_path / 'words.tsv').write_text('onset\n\nthis is not a number\n')
     import functools
     bad = [co.Recording('torn', 'x', audio=tmp_path / 'torn.wav'), co.Recording('empty', 'x', audio=tmp_path / 'empty.wav'), co.Recording('gone', 'x', audio=tmp_path / 'gone.wav'),
-           co.Recording('labels', 'x', audio=tmp_path / 'whole.wav', notes=functools.partial(co._table_file, tmp_path / 'words.tsv')), co.Recording('nothing', 'x')]
+           co.Recording('labels', 'x', audio=tmp_path / 'whole.wav', notes=functools.partial(_table_file, tmp_path / 'words.tsv')), co.Recording('nothing', 'x')]
     failures = []
     features = co.prepare(good + bad, tmp_path / 'cache', FINE, 1, failures=failures, progress=False)
     assert [f.id for f in features] == ['r0'] and [i for i, _ in failures] == ['torn', 'empty', 'gone', 'labels', 'nothing']

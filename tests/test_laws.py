@@ -14,7 +14,7 @@ PACKAGE, BOOK = ROOT / "amt_nb", ROOT / "nbs"
 CHAPTERS = sorted(BOOK.glob("[0-9]*.ipynb"))
 LEAVES = {"pitch_shift", "aligners", "sheet", "cli", "index", "experiments"}
 HEAVY = {"torch", "librosa", "soundfile", "matplotlib", "lightning", "music21", "numba", "pretty_midi", "mir_eval", "nnAudio", "pandas", "sklearn"}
-LIGHT = {"settings", "notes", "cqt", "synth", "corpora", "metrics", "transcribe", "piano", "paths", "align", "cli"}  # start without torch or numba
+LIGHT = {"settings", "notes", "cqt", "synth", "recordings", "corpora", "metrics", "transcribe", "piano", "paths", "align", "cli"}  # start without torch or numba
 
 
 def number(path):
