@@ -25,7 +25,7 @@ def default_font():
         raise UserError('no SoundFont: install pretty_midi (it carries TimGM6mb.sf2) or give font=<a .sf2 or .sf3 file>')
     return path
 
-# %% ../nbs/03_synth.ipynb #e19c142c
+# %% ../nbs/03_synth.ipynb #c41c8a27
 def _chunks(data, start, end):
     "(name, first byte, last byte) of each RIFF chunk in data[start:end]."
     while start + 8 <= end:
@@ -35,6 +35,7 @@ def _chunks(data, start, end):
 
 def _riff(name, body): return name + struct.pack('<I', len(body)) + body + b'\0' * (len(body) % 2)
 
+# %% ../nbs/03_synth.ipynb #2ea3e17f
 def sf3_to_sf2(data):
     "Bytes of an .sf3 font (Vorbis samples) -> bytes of the same font as .sf2 (16-bit samples); an .sf2 comes back unchanged."
     import soundfile
