@@ -7,8 +7,9 @@ __all__ = ['LOBES', 'BAND_HZ', 'BLOCK_FRAMES', 'CLIPPED_SHARE', 'FOREIGN', 'SILE
            'CQTConfig', 'bin_hz', 'kernel_s', 'hann_spectrum', 'bands', 'decimation', 'low_pass', 'Plan', 'plan_for',
            'decimate', 'fold', 'block_magnitude', 'geometry', 'frame_count', 'check_rate', 'check_samples', 'clipped',
            'warn_clipped', 'prepare_wave', 'mono', 'open_sound', 'AudioBlocks', 'audio_blocks', 'load_audio',
-           'as_blocks', 'stream', 'block_stream', 'torch_groups', 'torch_magnitude', 'cqt_magnitude', 'array_magnitude',
-           'LevelMeter', 'level_db', 'normalise', 'features', 'cqt', 'plot_cqt']
+           'as_blocks', 'stream', 'block_windows', 'window_magnitude', 'block_stream', 'torch_groups',
+           'torch_magnitude', 'cqt_magnitude', 'array_magnitude', 'LevelMeter', 'level_db', 'normalise', 'features',
+           'cqt', 'plot_cqt']
 
 # %% ../nbs/02_cqt.ipynb #877dc6df
 import os
@@ -306,12 +307,11 @@ def stream(source, sr: int | None = None, config: CQTConfig = CQTConfig()) -> It
     """
     return block_stream(*as_blocks(source, sr), config)
 
-# %% ../nbs/02_cqt.ipynb #4485a608
-def block_stream(blocks, sr: int, config: CQTConfig) -> Iterator[tuple[int, np.ndarray]]:
-    """As `stream`, from mono blocks: a window slides over the samples; each step yields the frames between its margins."""
+# %% ../nbs/02_cqt.ipynb #1a5b9d7f
+def block_windows(blocks, sr: int, config: CQTConfig) -> Iterator[tuple[int, np.ndarray, int]]:
+    """(first_frame, samples of one block of the plan, frames it gives), in order: a window that slides over mono blocks of any lengths."""
     n_frames, left, advance = geometry(sr, config)
-    plan = plan_for(sr, n_frames, config, decimation(sr, config))
-    window, step = np.zeros(plan.n_samples, np.float32), advance * sr // FPS
+    window, step = np.zeros(n_frames * sr // FPS, np.float32), advance * sr // FPS
     filled, first, total = left * sr // FPS, 0, 0                           # silence before the beginning
     for block in blocks:
         block = check_samples(np.asarray(block, np.float32))
@@ -321,14 +321,24 @@ def block_stream(blocks, sr: int, config: CQTConfig) -> Iterator[tuple[int, np.n
             window[filled:filled + n] = block[at:at + n]
             at, filled = at + n, filled + n
             if filled == len(window):
-                yield first, block_magnitude(window, plan, left, advance)
+                yield first, window.copy(), advance
                 window[:-step] = window[step:].copy()
                 first, filled = first + advance, filled - step
     while first < (end := frame_count(total, sr)):
         window[filled:] = 0                                                 # and after the end
-        yield first, block_magnitude(window, plan, left, min(advance, end - first))
+        yield first, window.copy(), min(advance, end - first)
         window[:-step] = window[step:].copy()
         first, filled = first + advance, max(filled - step, 0)
+
+# %% ../nbs/02_cqt.ipynb #4036a9dc
+def window_magnitude(window: tuple, sr: int, config: CQTConfig) -> tuple[int, np.ndarray]:
+    """(first_frame, magnitudes (t, 352)) of one of the `block_windows`."""
+    (first, samples, n), (n_frames, left, _) = window, geometry(sr, config)
+    return first, block_magnitude(samples, plan_for(sr, n_frames, config, decimation(sr, config)), left, n)
+
+def block_stream(blocks, sr: int, config: CQTConfig) -> Iterator[tuple[int, np.ndarray]]:
+    """As `stream`, from mono blocks."""
+    return (window_magnitude(window, sr, config) for window in block_windows(blocks, sr, config))
 
 # %% ../nbs/02_cqt.ipynb #b8a4a8f9
 def torch_groups(plan: Plan, device):

@@ -4,15 +4,15 @@
 
 # %% auto #0
 __all__ = ['TRUST_AT', 'TRUST_WIDTH', 'PathConfig', 'recording_cells', 'score_cells', 'sides', 'deviation', 'agreement',
-           'stroke_evidence', 'advance', 'retrace', 'compiled', 'coarse_path', 'priced', 'stretches', 'local_line',
-           'events', 'look_near', 'placed', 'Stretch', 'place_events', 'fraction_of', 'meeting_frame', 'corridor_path',
-           'finer', 'strokes_heard', 'strokes_expected', 'confidence_of', 'mirrored', 'worth', 'trust', 'TimeMap',
-           'stretched', 'first_path', 'follow', 'thinned', 'placed_stretch', 'meeting_edges', 'rows_of']
+           'stroke_evidence', 'coarse_paths', 'retrace', 'coarse_path', 'priced', 'stretches', 'local_line', 'events',
+           'look_near', 'placed', 'Stretch', 'place_events', 'fraction_of', 'meeting_frame', 'corridor_path', 'finer',
+           'strokes_heard', 'strokes_expected', 'confidence_of', 'mirrored', 'worth', 'trust', 'TimeMap', 'stretched',
+           'first_path', 'follow', 'thinned', 'placed_stretch', 'meeting_edges', 'rows_of']
 
-# %% ../nbs/24_paths.ipynb #3215874e
+# %% ../nbs/24_paths.ipynb #0a879c6a
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from .settings import FPS, N_KEYS, PITCH_MIN, UserError
 from .notes import on_keyboard, parabola_peak, sort_notes
 
@@ -85,76 +85,70 @@ def stroke_evidence(probability, neutral: float = 0.12) -> np.ndarray:
     """Evidence for a note that is struck where a net says `probability`: negative below `neutral`, about 2 at 1."""
     return np.log((0.03 + np.asarray(probability, np.float32)) / neutral)
 
-# %% ../nbs/24_paths.ipynb #fa397c80
-def advance(fit, n, D, out, moves, best, entered, returned, outside, jump, leave, stretch, landing, start):
-    """Goes on with the path over the rows `fit` (R, M) from row n on: the loop to be compiled.
+# %% ../nbs/24_paths.ipynb #a00585c9
+def coarse_paths(blocks, n_rows: int, struck, config: PathConfig = PathConfig()) -> list:
+    """`coarse_path` through the agreements of one recording with K scores at once: a list of K pairs.
 
-    D (M,): worth of the best path to each cell; out (1,): to the place outside; both are changed. moves (N, M / 4): two bits a
-    cell, 0 one on, 1 stay, 2 two on, 3 from afar; best (N,): where "afar" is; entered, returned (N,): whether outside was
-    entered from there, and whether "afar" means outside. landing, start (M,): prices of beginning at a cell.
+    blocks: iterator of agreements (R, K, M) float32, `n_rows` rows in all; struck (K, M): whether notes begin in a score cell.
     """
-    M, E = len(D), np.empty_like(D)
-    for r in range(len(fit)):
-        if n + r == 0:
-            D[:], out[0] = fit[0] - start, outside
-            continue
-        top = np.argmax(D)
-        by_jump, from_out = D[top] - jump, out[0] - leave
-        best[n + r], returned[n + r], afar = top, from_out > by_jump, max(by_jump, from_out)
-        for m in range(M):
-            value, move = D[m] - stretch, 1
-            if m > 0 and D[m - 1] >= value: value, move = D[m - 1], 0
-            if m > 1 and D[m - 2] - stretch > value: value, move = D[m - 2] - stretch, 2
-            if afar - landing[m] > value: value, move = afar - landing[m], 3
-            E[m] = value + fit[r, m]
-            moves[n + r, m >> 2] |= move << 2 * (m & 3)
-        entered[n + r] = D[top] - leave > out[0]
-        out[0] = max(out[0], D[top] - leave) + outside
-        D[:] = E
+    f, (K, M) = np.float32, struck.shape
+    outside, jump, leave, stretch = (f(getattr(config, name)) for name in ('outside', 'jump', 'leave', 'stretch'))
+    landing, start, end = np.where(struck, 0, config.off_stroke).astype(f), np.full(M, jump / 2), np.full(M, jump / 4)
+    start[:3], end[-8:] = 0, 0
+    before = np.full((K, M + 2), -np.inf, f)
+    D, one_on = before[:, 2:], before[:, 1:-1]
+    value, other, out, bits, every = np.empty((K, M), f), np.empty((K, M), f), np.full((K, 1), outside), np.empty((2, K, M), bool), np.arange(K)
+    cheaper, quick, far = np.empty((K, M + 2), f), np.empty((K, M), bool), np.empty((K, M), bool)
+    moves, best, (entered, returned) = np.zeros((n_rows, 2, K, -(-M // 8)), np.uint8), np.zeros((n_rows, K), np.int32), np.zeros((2, n_rows, K), bool)
+    for n, row in enumerate(row for block in blocks for row in block):
+        if n == 0: D[:] = row - start; continue
+        top = D.argmax(1)
+        peak = D[every, top, None]
+        by_jump, from_out = peak - jump, out - leave
+        best[n], entered[n], returned[n] = top, (peak - leave > out)[:, 0], (from_out > by_jump)[:, 0]
+        np.subtract(before, stretch, out=cheaper)
+        np.greater(cheaper[:, 2:], one_on, out=bits[0]); np.maximum(cheaper[:, 2:], one_on, out=value)          # stays
+        np.greater(cheaper[:, :-2], value, out=quick); np.maximum(cheaper[:, :-2], value, out=value)            # goes two on
+        np.subtract(np.maximum(by_jump, from_out), landing, out=other)
+        np.greater(other, value, out=far); np.maximum(other, value, out=value)                                  # comes from afar
+        np.add(value, row, out=D)
+        out = np.maximum(out, peak - leave) + outside
+        np.logical_or(quick, far, out=bits[1]); np.copyto(bits[0], far, where=bits[1])
+        moves[n] = np.packbits(bits, axis=-1)                     # 00 one on, 01 stays, 10 two on, 11 from afar
+    m = (D - end).argmax(1)
+    away = out[:, 0] - leave > (D - end)[every, m]
+    return [retrace(moves[:, :, k], best[:, k], entered[:, k], returned[:, k], int(m[k]), bool(away[k])) for k in every]
 
-def retrace(moves, best, entered, returned, m, away):
-    """(score cell of each row or -1 outside, whether it came from afar), both (N,), of the path that ends in cell m or outside."""
-    N = len(best)
-    path, jumped = np.empty(N, np.int32), np.zeros(N, np.uint8)
-    for n in range(N - 1, -1, -1):
+# %% ../nbs/24_paths.ipynb #ac354634
+def retrace(moves, best, entered, returned, m: int, away: bool) -> tuple[np.ndarray, np.ndarray]:
+    """(score cell of each row or -1 outside, whether it came from afar), both (N,), of the path that ends in cell m or outside.
+
+    moves (N, 2, M / 8): the bits of each cell's move; best (N,): where "afar" is; entered, returned (N,): whether outside was
+    entered from there, and whether "afar" means outside.
+    """
+    path, jumped = np.empty(len(best), np.int32), np.zeros(len(best), np.uint8)
+    for n in range(len(best) - 1, -1, -1):
         path[n] = -1 if away else m
         if away:
-            if entered[n]: away, m = False, best[n]
+            if entered[n]: away, m = False, int(best[n])
         elif n > 0:
-            move = moves[n, m >> 2] >> 2 * (m & 3) & 3
-            jumped[n] = move == 3
-            if move == 3 and returned[n]: away = True
-            elif move == 3: m = best[n]
-            else: m -= 1 if move == 0 else move if move == 2 else 0
+            low, high = (int(bits) >> 7 - (m & 7) & 1 for bits in moves[n, :, m >> 3])
+            jumped[n] = low and high
+            if not jumped[n]: m -= 1 + high - low
+            elif returned[n]: away = True
+            else: m = int(best[n])
     return path, jumped
 
-# %% ../nbs/24_paths.ipynb #10906d1a
-@lru_cache(maxsize=None)
-def compiled(function):
-    """`function` as machine code, kept on disk where that can be written."""
-    import numba
-    try: return numba.njit(cache=True, nogil=True)(function)
-    except (RuntimeError, OSError): return numba.njit(nogil=True)(function)
-
-def coarse_path(fit, struck, config: PathConfig = PathConfig()):
+def coarse_path(fit, struck, config: PathConfig = PathConfig()) -> tuple[np.ndarray, np.ndarray]:
     """(score cell of each recording cell, -1 outside; whether it jumped there), both (N,), through an agreement.
 
     fit: (N, M), or its factors (A (N, K), B (M, K)), then multiplied a few rows at a time. struck (M,): whether notes begin in
     a score cell. Beginning and ending elsewhere than at the score's ends costs a part of a jump.
     """
-    a, b = fit if isinstance(fit, tuple) else (fit, None)
-    N, M, f = len(a), len(struck), np.float32
-    landing = np.where(struck, 0, config.off_stroke).astype(f)
-    start, end = np.full(M, config.jump / 2, f), np.full(M, config.jump / 4, f)
-    start[:3], end[-8:] = 0, 0
-    D, out, best = np.zeros(M, f), np.zeros(1, f), np.zeros(N, np.int32)
-    moves, entered, returned = np.zeros((N, -(-M // 4)), np.uint8), np.zeros(N, bool), np.zeros(N, bool)
-    rows = max(1, 1_000_000 // M)
-    for n in range(0, N, rows):
-        block = a[n:n + rows] if b is None else a[n:n + rows] @ b.T
-        compiled(advance)(np.ascontiguousarray(block, f), n, D, out, moves, best, entered, returned, f(config.outside), f(config.jump), f(config.leave), f(config.stretch), landing, start)
-    m = int(np.argmax(D - end))
-    return compiled(retrace)(moves, best, entered, returned, m, bool(out[0] - f(config.leave) > (D - end)[m]))
+    a, b = fit if isinstance(fit, tuple) else (np.asarray(fit, np.float32), None)
+    rows, struck = max(1, 1_000_000 // len(struck)), np.asarray(struck)
+    blocks = ((a[n:n + rows] if b is None else a[n:n + rows] @ b.T)[:, None] for n in range(0, len(a), rows))
+    return coarse_paths(blocks, len(a), struck[None], config)[0]
 
 # %% ../nbs/24_paths.ipynb #d73e49dc
 def priced(config: PathConfig, n_frames: int, cell: int) -> PathConfig:
@@ -195,7 +189,7 @@ def local_line(score_s, frame, at_s, half_s: float) -> tuple[np.ndarray, np.ndar
     usual = np.nanmedian(slope) if np.isfinite(slope).any() else FPS
     return np.maximum.accumulate(value), np.clip(np.where(np.isfinite(slope), slope, usual), usual / 4, usual * 4)
 
-# %% ../nbs/24_paths.ipynb #ff87c021
+# %% ../nbs/24_paths.ipynb #791f57dd
 def events(notes, within_s: float = 0.012) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(score time of each event (E,), index of its first key (E + 1,), keys): notes that begin within `within_s` are one event."""
     notes = sort_notes(on_keyboard(notes))
@@ -204,44 +198,38 @@ def events(notes, within_s: float = 0.012) -> tuple[np.ndarray, np.ndarray, np.n
         if not times or onset - times[-1] >= within_s: times.append(onset); starts.append(i)
     return np.array(times), np.array([*starts, len(notes)], np.int64), (notes['pitch'] - PITCH_MIN).astype(np.int64)
 
-def look_near(evidence, starts, keys, base, reach):
-    """Evidence (E, 2·reach + 1) of each event at the frames base - reach .. base + reach. A loop to be compiled.
+def look_near(evidence, starts, keys, base, reach: int) -> np.ndarray:
+    """Evidence (E, 2·reach + 1) of each event at the frames base - reach .. base + reach; evidence (T, 88), base (E,) in -reach .. T + reach.
 
     Outside the recording nothing is known, so the evidence is 0: else events beyond its end would be squeezed into it.
     """
-    T, E = len(evidence), len(base)
-    out = np.empty((E, 2 * reach + 1), np.float32)
-    for e in range(E):
-        for w in range(2 * reach + 1):
-            t, total = base[e] - reach + w, np.float32(0)
-            for k in range(starts[e], starts[e + 1]): total += evidence[t, keys[k]] if 0 <= t < T else np.float32(0)
-            out[e, w] = total / np.float32(np.sqrt(starts[e + 1] - starts[e]))
-    return out
+    wide = sliding_window_view(np.pad(evidence, ((2 * reach, 2 * reach + 1), (0, 0))), 2 * reach + 1, 0)
+    count = np.diff(starts)
+    return np.add.reduceat(wide[np.repeat(base + reach, count), keys], starts[:-1], 0) / np.sqrt(count).astype(np.float32)[:, None]
 
-def placed(found, base, expected, spread):
+def placed(found, base, expected, spread) -> np.ndarray:
     """Frame offsets (E,) that make the most of `found` (E, W) when event e should come expected[e] ± spread[e] frames after the one before.
 
-    A loop to be compiled: Huber's penalty, so that a breath costs no more than it is long.
+    Huber's penalty, so that a breath costs no more than it is long. base (E,) must not fall.
     """
-    E, W = found.shape
-    D, new, back = found[0].copy(), np.empty(W, found.dtype), np.zeros((E, W), np.int16)
+    (E, W), apart = found.shape, np.arange(found.shape[1] - 1, -found.shape[1], -1)
+    D, back, every = found[0], np.zeros((E, W), np.int16), np.arange(W)
+    penalty = np.empty(2 * W - 1, np.float32)
+    to_from = sliding_window_view(penalty, W)[::-1]                # row w, column u: the penalty of w - u
     for e in range(1, E):
-        shift = base[e] - base[e - 1]
-        for w in range(W):
-            best, arg = np.float32(-1e30), 0
-            for u in range(min(W, shift + w + 1)):
-                x = abs((shift + w - u - expected[e]) / spread[e])
-                value = D[u] - np.float32(0.5 * x * x if x <= 1 else x - 0.5)
-                if value > best: best, arg = value, u
-            new[w], back[e, w] = best + found[e, w], arg
-        D, new = new, D
+        after = base[e] - base[e - 1] + apart
+        x = np.abs((after - expected[e]) / spread[e])
+        penalty[:] = np.where(after < 0, np.inf, np.where(x <= 1, 0.5 * x * x, x - 0.5))
+        worth = D - to_from
+        back[e] = worth.argmax(1)
+        D = worth[every, back[e]] + found[e]
     out, w = np.empty(E, np.int64), int(np.argmax(D))
     for e in range(E - 1, -1, -1):
         out[e] = w
         w = back[e, w]
     return out
 
-# %% ../nbs/24_paths.ipynb #3e47abeb
+# %% ../nbs/24_paths.ipynb #7c6a5ff8
 @dataclass(frozen=True, eq=False)
 class Stretch:
     """A part of the recording that runs through the score without a jump.
@@ -263,14 +251,14 @@ def place_events(score_s, frame, onsets, notes, config: PathConfig = PathConfig(
     onsets: probabilities (T, 88) of strokes.
     """
     times, starts, keys = events(notes)
-    heard = stroke_evidence(onsets)
     for half_s in config.smooth_s:
         line, tempo = local_line(score_s, frame, times, half_s)
         reach = round(config.reach_s * FPS * (1 if half_s == config.smooth_s[0] else 0.5))
         base = np.clip(np.round(line), -reach, len(onsets) + reach).astype(np.int64)
         expected = np.r_[0, np.diff(times) * (tempo[1:] + tempo[:-1]) / 2]
-        found = compiled(look_near)(heard, starts, keys, base, reach)
-        offset = compiled(placed)(found, base, expected, config.jitter_frames + config.rubato * expected)
+        first, end = (int(np.clip(edge, 0, len(onsets))) for edge in (base[0] - reach, base[-1] + reach + 1))     # base does not fall
+        found = look_near(stroke_evidence(onsets[first:end]), starts, keys, base - first, reach)
+        offset = placed(found, base, expected, config.jitter_frames + config.rubato * expected)
         frame, score_s = (base - reach + offset).astype(float), times
     heard_at = frame + fraction_of(onsets, starts, keys, frame.astype(int))
     return Stretch(times, heard_at - config.late_s * FPS, found[np.arange(len(times)), offset])
@@ -295,36 +283,30 @@ def meeting_frame(before: Stretch, after: Stretch, guess: float, reach: float) -
     gain = np.array(gain) - 1e-3 * np.abs(edges - guess)          # the nearest of equals
     return float(edges[np.argmax(gain)])
 
-# %% ../nbs/24_paths.ipynb #5d662fd7
-def corridor_path(heard, score, centre, half):
-    """Score cell of each recording cell within `half` of `centre` (N,), moving 0, 1 or 2 on; a loop to be compiled.
+# %% ../nbs/24_paths.ipynb #a4bc4a8c
+def corridor_path(heard, score, centre, half: int) -> np.ndarray:
+    """Score cell (N,) of each recording cell within `half` of `centre` (N,), moving 0, 1 or 2 on.
 
-    heard (N, 88), score (M, 88): a product of rows is the agreement.
+    heard (N, D), score (M, D): a product of rows is the agreement; beyond the score it is -10.
     """
-    N, M, W = len(heard), len(score), 2 * half + 1
-    D, new, back = np.zeros(W, np.float32), np.empty(W, np.float32), np.zeros((N, W), np.uint8)
-    for n in range(N):
-        shift = centre[n] - centre[n - 1] if n else 0
-        for w in range(W):
-            m = centre[n] - half + w
-            best, move = np.float32(-1e30), 1
-            for step in (1, 0, 2):
-                u = w + shift - step
-                if n and 0 <= u < W and D[u] - np.float32(0.1 * (step != 1)) > best: best, move = D[u] - np.float32(0.1 * (step != 1)), step
-            if n == 0: best = np.float32(0)
-            total = np.float32(-10)
-            if 0 <= m < M:
-                total = np.float32(0)
-                for k in range(heard.shape[1]): total += heard[n, k] * score[m, k]
-            new[w], back[n, w] = best + total, move
-        D, new = new, D
+    W, N, shift = 2 * half + 1, len(heard), np.diff(centre, prepend=centre[:1])
+    side, back, none = int(np.abs(shift).max()) + 2, np.zeros((N, W), np.uint8), np.float32(-1e30)
+    before, D, steps = np.full(W + 2 * side, none), np.zeros(W, np.float32), np.array([1, 0, 2], np.uint8)
+    for first in range(0, N, 256):
+        at = centre[first:first + 256, None] + np.arange(-half, half + 1)
+        fit = np.einsum('nk,nwk->nw', heard[first:first + 256], score[np.clip(at, 0, len(score) - 1)])
+        for n, row in enumerate(np.where((at >= 0) & (at < len(score)), fit, np.float32(-10)), first):
+            before[side:side + W] = D
+            choice = np.stack([before[side + shift[n] - step:][:W] - np.float32(0.1 * (step != 1)) for step in (1, 0, 2)])
+            best = choice.argmax(0)
+            back[n], D = steps[best], (np.maximum(choice.max(0), none) if n else 0) + row
     path, w = np.empty(N, np.int64), int(np.argmax(D))
     for n in range(N - 1, -1, -1):
         path[n] = centre[n] - half + w
-        if n: w = w + centre[n] - centre[n - 1] - back[n, w]
+        if n: w = w + shift[n] - back[n, w]
     return path
 
-# %% ../nbs/24_paths.ipynb #db333224
+# %% ../nbs/24_paths.ipynb #c0904dfe
 def finer(frames, onsets, notes, frame, score_s, coarse: int, cell_s: float, config: PathConfig = PathConfig()):
     """(frame, score_s) of a stretch again, in cells of config.cell_frames; it was found in cells of `coarse` frames, `cell_s` score seconds each."""
     if coarse <= config.cell_frames: return frame, score_s
@@ -338,7 +320,7 @@ def finer(frames, onsets, notes, frame, score_s, coarse: int, cell_s: float, con
     at = first + (np.arange(len(heard[0])) + 0.5) * cell
     centre = np.round((np.interp(at, frame, score_s) - origin) / step_s).astype(np.int64)
     rows = np.hstack([heard[0] - heard[0].mean(0), config.stroke_weight * stroke_evidence(heard[1], 0.15)]), np.hstack(score)
-    path = compiled(corridor_path)(*(np.ascontiguousarray(r, np.float32) for r in rows), centre, 2 + 2 * coarse // cell)
+    path = corridor_path(*(np.asarray(r, np.float32) for r in rows), centre, 2 + 2 * coarse // cell)
     return at, origin + (path + 0.5) * step_s
 
 # %% ../nbs/24_paths.ipynb #43929f22

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from hypothesis import given, settings as hypothesis_settings, strategies as st
 
 from amt_nb.cqt import CQTConfig
 from amt_nb.metrics import note_f1
-from amt_nb.notes import as_notes, decode
+from amt_nb.notes import DecodeConfig, as_notes, decode
 from amt_nb.settings import UserError
 from amt_nb.synth import render
-from amt_nb.transcribe import (Listener, figure, hear, hear_cqt, load_listener, notes_of, stereo, transcribe, transcribe_file, windows, write_picture,
+from amt_nb.transcribe import (Listener, decoded, figure, hear, hear_cqt, load_listener, notes_of, stereo, transcribe, transcribe_file, windows, write_picture,
                                write_stereo)
 
 SR = 16000
@@ -110,6 +111,50 @@ def test_a_listener_without_onsets_and_with_velocities():
     assert heard.onsets is None and set(np.unique(heard.velocities)) == {64}
 
 
+@hypothesis_settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**6), st.integers(1, 900), st.integers(1, 300), st.booleans(), st.sampled_from([(0.0, 0.0), (-0.03, 0.01), (0.05, -0.05)]),
+       st.integers(0, 9), st.integers(1, 6), st.floats(0.2, 0.8))
+def test_decoding_in_parts_is_decoding_at_once(seed, n, enough, with_onsets, shifts, gap, shortest, threshold):
+    rng = np.random.default_rng(seed)
+    slow = np.repeat(rng.random((n // 12 + 1, 88)), 12, 0)[:n] ** rng.choice([0.3, 1, 4])
+    frames, onsets = (slow * rng.random((n, 88)) ** rng.choice([0.1, 1])).astype(np.float16), (rng.random((n, 88)) ** rng.choice([1, 8, 30])).astype(np.float16)
+    frames[:, 5], frames[:, 6], onsets[:, 6] = 1, 0, 0                       # a key that never rests, and one that is never touched
+    velocities = rng.integers(1, 128, (n, 88)).astype(np.uint8)
+    config = DecodeConfig(frame_threshold=threshold, onset_threshold=threshold, gap_frames=gap, min_frames=shortest, onset_shift_s=shifts[0], offset_shift_s=shifts[1])
+    cuts = np.sort(rng.integers(0, n + 1, 6))
+    blocks = [(frames[a:b], onsets[a:b] if with_onsets else None, velocities[a:b]) for a, b in zip([0, *cuts], [*cuts, n])]
+    whole, parts = decode(frames, onsets if with_onsets else None, velocities, config=config), decoded(blocks, config, enough)
+    assert len(whole) == len(parts)
+    order = lambda notes: notes[np.lexsort((np.round(notes["onset_s"], 6), notes["pitch"]))]
+    for name in whole.dtype.names:
+        assert np.allclose(order(whole)[name], order(parts)[name], atol=1e-9, rtol=0)
+
+
+def test_the_book_s_nets_need_no_torch(tmp_path):
+    soundfile.write(tmp_path / "a.wav", render(as_notes([0.2, 0.8], [0.7, 1.4], [60, 67]), SR, seconds=2), SR)
+    code = ("import sys; from amt_nb.transcribe import transcribe_file; notes = [transcribe_file(sys.argv[1], w) for w in ('piano', 'ear')]; "
+            "print(all(len(n) for n in notes), sorted(m for m in ('torch', 'numba', 'scipy') if m in sys.modules))")
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "a.wav")], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "True []"
+
+
+@pytest.mark.parametrize("name", ["piano", "ear"])
+def test_plain_nets_say_what_torch_says(name):
+    """The book's weights in the net of chapter 09: logits within 1e-4."""
+    from amt_nb.harmonic import HarmonicConfig, HarmonicNet
+    from amt_nb.records import load_weights, part_of
+    from amt_nb.settings import make
+    from amt_nb.transcribe import weights_file
+    state, config, _ = load_weights(weights_file(name))
+    net = HarmonicNet(make(HarmonicConfig, config["harmonic"])).eval()
+    net.load_state_dict(part_of(state, "net"))
+    x = np.clip(np.random.default_rng(0).normal(-0.3, 0.6, (701, 352)), -1, 1).astype(np.float32)
+    with torch.inference_mode():
+        theirs = net(torch.from_numpy(x)[None, None])
+    ours = load_listener(name).net(x)
+    assert set(ours) == set(theirs) and all(np.abs(ours[k] - theirs[k][0].numpy()).max() < 1e-4 for k in ours)
+
+
 MEMORY = """
 import resource, sys, numpy as np, torch
 from tests.test_transcribe import Ticks, bare
@@ -124,11 +169,11 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, len(notes))
 
 
 def test_memory_grows_by_what_is_kept_alone():
-    """An hour more costs its probabilities (79 MB an hour) and little else, not its 230 MB of samples or its CQT."""
+    """Forty minutes more cost their probabilities (79 MB an hour) and little else, not their samples or their CQT."""
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     done = subprocess.run([sys.executable, "-c", MEMORY, "2400"], cwd=root, capture_output=True, text=True, check=True, env=dict(os.environ, PYTHONPATH=root))
     grown_kb, n = map(int, done.stdout.split())
-    assert n >= 239 and grown_kb < 260_000
+    assert n >= 239 and grown_kb < 170_000
 
 
 def test_stereo_of_silence_of_no_notes_and_of_notes_beyond_the_end():
