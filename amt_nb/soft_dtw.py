@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['checked_lengths', 'checked_finite', 'checked', 'inside', 'refuse_second_order', 'SoftDTW', 'as_tensors', 'prepared',
-           'soft_dtw', 'told', 'cost_matrix', 'expected_alignment', 'dtw_path', 'sharp_one', 'Sharp', 'sharp_soft_dtw',
-           'mean_cost_dtw', 'soft_dtw_divergence', 'SoftDTWConfig', 'stack', 'barycentre']
+           'soft_dtw', 'told', 'cost_matrix', 'expected_alignment', 'dtw_path', 'sharp_forward', 'sharp_back',
+           'sharp_one', 'Sharp', 'sharp_soft_dtw', 'mean_cost_dtw', 'soft_dtw_divergence', 'SoftDTWConfig', 'stack',
+           'barycentre']
 
 # %% ../nbs/20_soft_dtw.ipynb #fe464fc4
 import math
@@ -166,13 +167,12 @@ def dtw_path(x, y, cost='sqeuclidean', band=None):
     k = np.flatnonzero(rows >= 0)
     return np.stack([rows[k], k - rows[k]], axis=1)
 
-# %% ../nbs/20_soft_dtw.ipynb #f60e14af
+# %% ../nbs/20_soft_dtw.ipynb #19c0f4bb
 @compiled
-def sharp_one(costs, n, m, gamma, grad):
-    """<E, C> of one matrix; its gradient E + (dE/dC) C, by carrying each value's derivative along C through both recursions."""
+def sharp_forward(costs, n, m, gamma, w, tangent):
+    """<E, C> of one matrix of n x m costs; fills the weights w (n, m, 3) of each cell's predecessors and their derivatives along C."""
     big = 1e300
-    r, t, w = np.full((2, m + 1), big), np.zeros((2, m + 1)), np.zeros((n, m, 3))
-    tangent = np.zeros((n, m, 3))
+    r, t = np.full((2, m + 1), big), np.zeros((2, m + 1))
     for i in range(n):
         now, old = (i + 1) % 2, i % 2
         r[now, 0] = big
@@ -189,6 +189,12 @@ def sharp_one(costs, n, m, gamma, grad):
             r[now, j + 1] = costs[i, j] + low - gamma * np.log(z)
             t[now, j + 1] = costs[i, j] + mean
         if i == 0: r[old, 0] = big
+    return t[n % 2, m]
+
+# %% ../nbs/20_soft_dtw.ipynb #13f06856
+@compiled
+def sharp_back(n, m, w, tangent, grad):
+    """Fills grad (n, m) with E + (dE/dC) C, from what `sharp_forward` left."""
     e, d = np.zeros((n + 1, m + 1)), np.zeros((n + 1, m + 1))
     for i in range(n - 1, -1, -1):
         for j in range(m - 1, -1, -1):
@@ -199,8 +205,16 @@ def sharp_one(costs, n, m, gamma, grad):
                     e[i, j] += e[ii, jj] * w[ii, jj, q]
                     d[i, j] += d[ii, jj] * w[ii, jj, q] + e[ii, jj] * tangent[ii, jj, q]
             grad[i, j] = e[i, j] + d[i, j]
-    return t[n % 2, m]
 
+@compiled
+def sharp_one(costs, n, m, gamma, grad):
+    """<E, C> of one matrix of n x m costs, and its gradient into grad."""
+    w, tangent = np.zeros((n, m, 3)), np.zeros((n, m, 3))
+    value = sharp_forward(costs, n, m, gamma, w, tangent)
+    sharp_back(n, m, w, tangent, grad)
+    return value
+
+# %% ../nbs/20_soft_dtw.ipynb #28bc2750
 class Sharp(torch.autograd.Function):
     """<E, C> of each matrix of a batch and its exact gradient."""
     @staticmethod
