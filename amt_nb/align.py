@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['EAR', 'FITS_FROM', 'WRITERS', 'Score', 'read_midi_score', 'read_musicxml_score', 'visits', 'sounding_notes',
            'read_score', 'tuning_cents', 'Relabelled', 'retuned', 'transposition_of', 'Alignment', 'align', 'as_score',
-           'back_in_time', 'clock', 'jumps', 'in_words', 'retimed', 'csv_of', 'json_of', 'picture', 'write']
+           'back_in_time', 'clock', 'jumps', 'in_words', 'retimed', 'csv_of', 'json_of', 'draw_path', 'picture',
+           'write']
 
-# %% ../nbs/25_align.ipynb #8cadd582
+# %% ../nbs/25_align.ipynb #1d6e9236
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +16,8 @@ import numpy as np
 from .settings import BINS_PER_KEY, FPS, N_KEYS, UserError
 from .notes import check_notes, empty_notes, as_notes, on_keyboard, parabola_peak, parse_midi, read_midi, sort_notes, tempo_map, write_whole
 from .cqt import AudioBlocks, CQTConfig, audio_blocks, prepare_wave, stream
-from .paths import PathConfig, TimeMap, coarse_path, deviation, follow, priced, recording_cells, sides, score_cells, stretched
+from .transcribe import hear, load_listener, products_on_one_core
+from .paths import PathConfig, TimeMap, coarse_paths, deviation, follow, gained, priced, recording_cells, sides, score_cells, stretched
 
 # %% ../nbs/25_align.ipynb #9e874df4
 @dataclass(frozen=True, eq=False)
@@ -149,27 +151,28 @@ def retuned(source, sr: int, cents: float):
     rate = 50 * round(sr * 2 ** (-cents / 1200) / 50)
     return (source, sr) if rate == sr else (Relabelled(source if isinstance(source, AudioBlocks) else [source], rate), rate)
 
-# %% ../nbs/25_align.ipynb #2eb71709
+# %% ../nbs/25_align.ipynb #8fd9547e
 def transposition_of(frames, onsets, notes, most: int = 12, cells: int = 300, config: PathConfig = PathConfig()) -> int:
     """By how many semitones, -most..most, a recording sounds above the `notes` of its score.
 
     frames, onsets: probabilities (T, 88) of what was heard.
     """
-    cell = max(config.cell_frames, -(-len(frames) // cells))
+    total_s, length_s = float(notes['offset_s'].max()), len(frames) / FPS
+    whole = 0.5 < length_s / total_s < 2                 # else it may be an excerpt, and the tempo as written is a better guess
+    cell = max(config.cell_frames, -(-len(frames) // cells), 0 if whole else int(total_s * FPS / (10 * cells)))
     heard, config = recording_cells(frames, onsets, cell, config), priced(config, len(frames), cell)
-    cell_s = float(notes['offset_s'].max()) / max(len(heard[0]), 2)
-    fits, worth = {}, {}
-    for k in range(-most, most + 1):
-        moved = notes.copy()
-        moved['pitch'] += k
-        cells_k = score_cells(moved, cell_s, len(heard[0]) + 2)
-        fits[k] = sides(heard, cells_k, config), cells_k[1].any(1)
-    unit = max(deviation(*both) for both, _ in fits.values())
-    for k, ((a, b), struck) in fits.items():
-        fit = a @ (b / unit).T.astype(np.float32)
-        path, _ = coarse_path(fit, struck, config)
-        on = path >= 0
-        worth[k] = float(fit[np.flatnonzero(on), path[on]].sum()) / len(path)
+    cell_s = total_s / max(len(heard[0]), 2) if whole else cell / FPS
+    def moved(k):
+        there = notes.copy()
+        there['pitch'] += k
+        return score_cells(there, cell_s, int(total_s / cell_s + 0.5) + 2)
+    cells_of = [moved(k) for k in range(-most, most + 1)]
+    both = [sides(heard, cells_k, config) for cells_k in cells_of]
+    unit = max(deviation(a, b) for a, b in both)
+    both = [(a, (b / unit).astype(np.float32)) for a, b in both]
+    blocks = (np.stack([a[n:n + 50] @ b.T for a, b in both], 1) for n in range(0, len(heard[0]), 50))
+    paths = coarse_paths(blocks, len(heard[0]), np.stack([struck.any(1) for _, struck in cells_of]), config)
+    worth = {k: gained(fit, path, np.zeros(1), config) for k, fit, (path, _) in zip(range(-most, most + 1), both, paths)}
     best = max(worth, key=worth.get)
     return best if worth[best] > 1.15 * worth[0] + 0.02 else 0
 
@@ -194,7 +197,8 @@ class Alignment:
         """Mean confidence of the recording, 0..1."""
         return float(self.map.confidence.mean()) if len(self.map.confidence) else 0.0
 
-# %% ../nbs/25_align.ipynb #d8face08
+# %% ../nbs/25_align.ipynb #3654c706
+@products_on_one_core()
 def align(source, score, sr: int | None = None, weights=EAR, semitones: int | None = None, progress: Callable | None = None, config: PathConfig = PathConfig()) -> Alignment:
     """A recording and a score joined.
 
@@ -202,7 +206,6 @@ def align(source, score, sr: int | None = None, weights=EAR, semitones: int | No
     weights: name, path, or `Listener`. semitones: how far the recording sounds above the score, None finds out.
     progress: called with the fraction done, 0..1. UserError for what is no sound, silence, or a score without notes.
     """
-    from amt_nb.transcribe import hear, load_listener
     score, listener = as_score(score), load_listener(weights)
     listener = replace(listener, window=640, margin=64)           # small windows: little memory
     if isinstance(source, (str, Path)): source = audio_blocks(source, 5.0)
@@ -301,22 +304,28 @@ def json_of(alignment: Alignment, recording: str = '') -> str:
     return json.dumps(dict(recording=recording, score=a.score.name, seconds=round(a.seconds, 3), semitones=a.semitones, cents=round(a.cents, 1), confidence=round(a.confidence, 3),
                            words=[*a.score.words, *in_words(a)], stretches=stretches, jumps=jumps(a), map=columns)) + '\n'
 
-# %% ../nbs/25_align.ipynb #a58eb5ad
-def picture(alignment: Alignment, title: str = ''):
-    """Matplotlib figure: the path on the matrix of agreement, jumps marked, and the confidence below it."""
-    from matplotlib.figure import Figure
-    found, a = alignment.map, alignment
-    fig = Figure(figsize=(9, 6.5), dpi=100, layout='constrained')
-    ax, below = fig.subplots(2, 1, sharex=True, gridspec_kw=dict(height_ratios=(6, 1)))
+# %% ../nbs/25_align.ipynb #a585bcd2
+def draw_path(ax, alignment: Alignment, title: str = ''):
+    """Draws the path (blue) of an alignment on the matrix of agreement (grey), its jumps as red arrows. Returns ax."""
+    from matplotlib import colormaps
+    found = alignment.map
     if found.fit is not None:
-        ax.imshow(found.fit.T, origin='lower', aspect='auto', cmap='Greys', vmin=0, vmax=6, interpolation='nearest',
-                  extent=(0, a.seconds, 0, found.end_s))
-    for s, (first, end) in zip(found.stretches, found.edges):
+        ax.imshow(found.fit.T, origin='lower', aspect='auto', cmap=colormaps['Greys'].resampled(9), vmin=1, vmax=6, interpolation='nearest',
+                  extent=(0, alignment.seconds, 0, found.end_s))
+    for first, end in found.edges:
         rows = slice(int(np.ceil(first * FPS)), int(end * FPS))
         ax.plot(found.recording_s[rows], found.score_s[rows], color='tab:blue', linewidth=1.6)
-    for jump in jumps(a): ax.annotate('', (jump['recording_s'], jump['to_s']), (jump['recording_s'], jump['from_s']), arrowprops=dict(arrowstyle='->', color='tab:red'))
-    ax.set(ylabel='score (s)', title=title or f'{len(found.edges)} stretches, confidence {a.confidence:.2f}', xlim=(0, a.seconds))
-    below.fill_between(found.recording_s, found.confidence, color='tab:blue', alpha=0.4, linewidth=0)
+    for jump in jumps(alignment): ax.annotate('', (jump['recording_s'], jump['to_s']), (jump['recording_s'], jump['from_s']), arrowprops=dict(arrowstyle='->', color='tab:red'))
+    ax.set(title=title, xlim=(0, max(alignment.seconds, 1 / FPS)))
+    return ax
+
+def picture(alignment: Alignment, title: str = ''):
+    """Matplotlib figure: `draw_path`, and the confidence below it."""
+    from matplotlib.figure import Figure
+    fig = Figure(figsize=(9, 6.5), dpi=100, layout='constrained')
+    ax, below = fig.subplots(2, 1, sharex=True, gridspec_kw=dict(height_ratios=(6, 1)))
+    draw_path(ax, alignment, title or f'{len(alignment.map.edges)} stretches, confidence {alignment.confidence:.2f}').set(ylabel='score (s)')
+    below.fill_between(alignment.map.recording_s, alignment.map.confidence, color='tab:blue', alpha=0.4, linewidth=0)
     below.set(ylim=(0, 1), xlabel='recording (s)', ylabel='confidence')
     return fig
 

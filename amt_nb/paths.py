@@ -7,7 +7,7 @@ __all__ = ['TRUST_AT', 'TRUST_WIDTH', 'PathConfig', 'recording_cells', 'score_ce
            'stroke_evidence', 'coarse_paths', 'retrace', 'coarse_path', 'priced', 'stretches', 'local_line', 'events',
            'look_near', 'placed', 'Stretch', 'place_events', 'fraction_of', 'meeting_frame', 'corridor_path', 'finer',
            'strokes_heard', 'strokes_expected', 'confidence_of', 'mirrored', 'worth', 'trust', 'TimeMap', 'stretched',
-           'first_path', 'follow', 'thinned', 'placed_stretch', 'meeting_edges', 'rows_of']
+           'first_path', 'paced_path', 'gained', 'follow', 'thinned', 'placed_stretch', 'meeting_edges', 'rows_of']
 
 # %% ../nbs/24_paths.ipynb #0a879c6a
 from dataclasses import dataclass, field, replace
@@ -413,18 +413,25 @@ def stretched(x, y, at) -> np.ndarray:
     low, high = (y[k] - y[0]) / (x[k] - x[0]), (y[-1] - y[-1 - k]) / (x[-1] - x[-1 - k])
     return np.where(at < x[0], y[0] + (at - x[0]) * low, np.where(at > x[-1], y[-1] + (at - x[-1]) * high, out))
 
-# %% ../nbs/24_paths.ipynb #a9220253
+# %% ../nbs/24_paths.ipynb #771d5a09
 def first_path(frames, onsets, notes, config: PathConfig = PathConfig()):
     """((A, B), path, jumped, cell in frames, cell of the score in seconds) of the coarse search; A and B are `sides` in standard deviations.
 
-    The score is first scaled to the recording's length; when the path shows another tempo, once more to that.
+    The score is first scaled to the recording's length. Where that makes it more than twice as fast or slow as written the
+    recording may be an excerpt, so the tempo as written is tried too, and the path that explains more is taken.
     """
     total_s, n = float(notes['offset_s'].max()), len(frames)
     cell = max(config.cell_frames, int(np.ceil(n / np.sqrt(config.most_cells))))
-    heard, ratio, config = recording_cells(frames, onsets, cell, config), n / FPS / total_s, priced(config, n, cell)
+    heard, config = recording_cells(frames, onsets, cell, config), priced(config, n, cell)
+    ratios = [n / FPS / total_s] if 0.5 < n / FPS / total_s < 2 else [n / FPS / total_s, 1.0]
+    found = [paced_path(heard, notes, cell, ratio, config) for ratio in ratios]
+    return max(found, key=lambda f: gained(*f[:3], config))
+
+def paced_path(heard, notes, cell: int, ratio: float, config: PathConfig = PathConfig()):
+    """As `first_path`, for cells `heard` and one `ratio` of recording seconds to score seconds; when the path shows another tempo, once more to that."""
     for attempt in range(3):
         cell_s = cell / FPS / ratio
-        score = score_cells(notes, cell_s, int(total_s / cell_s) + 2)
+        score = score_cells(notes, cell_s, int(float(notes['offset_s'].max()) / cell_s) + 2)
         a, b = sides(heard, score, config)
         fit = a, (b / deviation(a, b)).astype(np.float32)
         path, jumped = coarse_path(fit, score[1].any(1), config)
@@ -434,6 +441,11 @@ def first_path(frames, onsets, notes, config: PathConfig = PathConfig()):
         if 0.87 < pace < 1.15 or not 0.1 < pace < 10: break
         ratio /= pace
     return fit, path, jumped, cell, cell_s
+
+def gained(fit, path, jumped, config: PathConfig = PathConfig()) -> float:
+    """What a path gains a cell through an agreement, given as its factors (A (N, K), B (M, K)), jumps paid for."""
+    (a, b), on = fit, path >= 0
+    return (float(np.einsum('nk,nk->', a[on], b[path[on]])) - config.jump * int(jumped.sum())) / len(path)
 
 # %% ../nbs/24_paths.ipynb #ee6cc8bc
 def follow(frames, onsets, notes, config: PathConfig = PathConfig()) -> TimeMap:

@@ -192,6 +192,44 @@ def test_outputs_never_overwrite_inputs(files):
     assert in_process(main, 'align', folder / 'take.flac', folder / 'score.mid', '-o', folder / 'x.txt')[0] == 1
 
 
+@pytest.mark.parametrize('first, semitones', [(3, 0), (9, 2)])
+def test_an_excerpt_of_two_seconds_finds_its_place(first, semitones):
+    score = tune(120, seed=3)
+    part = score[(score['onset_s'] >= first) & (score['onset_s'] < first + 2)].copy()
+    for edge in ('onset_s', 'offset_s'): part[edge] -= first - 0.1
+    part['pitch'] += semitones
+    found = align(render(part, 16000)[:33000], score, 16000)
+    error = np.interp(part['onset_s'] + 0.01, found.map.recording_s, found.map.score_s) - (part['onset_s'] + first - 0.1)
+    assert found.semitones == semitones and np.median(np.abs(error)) < 0.05 and found.confidence > 0.5
+
+
+def test_aligning_needs_neither_torch_nor_numba(files, tmp_path):
+    folder, score = files
+    code = ("import sys; from amt_nb.cli import main; main(['align', sys.argv[1], sys.argv[2], '-o', sys.argv[3], '--no-progress']); "
+            "print(sorted(m for m in ('torch', 'numba', 'scipy', 'matplotlib', 'music21') if m in sys.modules))")
+    done = subprocess.run([sys.executable, '-c', code, str(folder / 'take.flac'), str(folder / 'score.mid'), str(tmp_path / 'a.csv')], capture_output=True, text=True, check=True)
+    assert done.stdout.strip().endswith('[]') and (tmp_path / 'a.csv').exists()
+
+
+FIVE_MINUTES = """
+import pathlib, re, sys, time
+from amt_nb.cli import main
+code, status = main(['align', *sys.argv[1:], '--no-progress']), pathlib.Path('/proc/self/status')
+print(code, time.process_time(), re.search(r'VmHWM:\\s*(\\d+)', status.read_text())[1] if status.exists() else 0)
+"""
+
+
+def test_five_minutes_in_little_time_and_memory(tmp_path):
+    """Loading included: half of this on an idle core (2.5 CPU s), 140 MB."""
+    score = tune(855, seed=4)
+    write_midi(score, tmp_path / 'score.mid')
+    soundfile.write(tmp_path / 'take.flac', render(score, 16000, seconds=300), 16000)
+    args = [str(tmp_path / name) for name in ('take.flac', 'score.mid')]
+    done = subprocess.run([sys.executable, '-c', FIVE_MINUTES, *args, '-o', str(tmp_path / 'a.csv')], capture_output=True, text=True, check=True)
+    code, cpu_s, kb = map(float, done.stdout.split()[-3:])
+    assert code == 0 and cpu_s < 7 and kb < 250_000
+
+
 def test_foreign_score_is_called_so(files):
     folder, score = files
     found = align(folder / 'take.flac', as_score(tune(seed=1234)))
