@@ -159,7 +159,7 @@ class VAEConfig:
         w = self.widths[-1]
         return [ResidualBlock(w, w), LinearAttention(w, self.heads, self.head_width), ResidualBlock(w, w)]
 
-# %% ../nbs/10_score_vae.ipynb #34f87c2d
+# %% ../nbs/10_score_vae.ipynb #66f08522
 def vae_encoder(config: VAEConfig) -> nn.Sequential:
     """(B, instruments, T, 88) -> (B, 16, T/8, 11): mean and log-variance of the latent, stacked."""
     w = config.widths
@@ -169,7 +169,6 @@ def vae_encoder(config: VAEConfig) -> nn.Sequential:
     layers += [*config.level(3), nn.Conv2d(w[3], w[4], 3, padding=1), *config.middle()]
     return nn.Sequential(*layers, ChannelNorm(w[4]), nn.Conv2d(w[4], 2 * LATENT_CHANNELS, 1))
 
-# %% ../nbs/10_score_vae.ipynb #3aafcc7c
 def vae_decoder(config: VAEConfig) -> nn.Sequential:
     """(B, 8, T/8, 11) -> (B, instruments, T, 88): logits of the roll."""
     w = config.widths
