@@ -6,8 +6,8 @@
 __all__ = ['LOBES', 'BAND_HZ', 'BLOCK_FRAMES', 'CLIPPED_SHARE', 'FOREIGN', 'SILENCE_DB', 'QUIETEST_DB', 'HELD_FRAMES',
            'CQTConfig', 'bin_hz', 'kernel_s', 'hann_spectrum', 'bands', 'decimation', 'low_pass', 'Plan', 'plan_for',
            'decimate', 'fold', 'block_magnitude', 'geometry', 'frame_count', 'check_rate', 'check_samples', 'clipped',
-           'warn_clipped', 'prepare_wave', 'mono', 'open_sound', 'AudioBlocks', 'audio_blocks', 'load_audio',
-           'as_blocks', 'stream', 'block_windows', 'window_magnitude', 'block_stream', 'torch_groups',
+           'warn_clipped', 'prepare_wave', 'mono', 'open_sound', 'promised_samples', 'AudioBlocks', 'audio_blocks',
+           'load_audio', 'as_blocks', 'stream', 'block_windows', 'window_magnitude', 'block_stream', 'torch_groups',
            'torch_magnitude', 'cqt_magnitude', 'array_magnitude', 'LevelMeter', 'level_db', 'normalise', 'features',
            'cqt', 'plot_cqt']
 
@@ -223,7 +223,7 @@ def mono(frames: np.ndarray) -> np.ndarray:
     """Mean of the channels of (S, C) float32: (S,)."""
     return frames[:, 0] if frames.shape[1] == 1 else frames @ np.full(frames.shape[1], 1 / frames.shape[1], np.float32)
 
-# %% ../nbs/02_cqt.ipynb #0de6888d
+# %% ../nbs/02_cqt.ipynb #50704bf7
 FOREIGN = {b"ftyp": "an MPEG-4 (m4a, mp4) file", b"MThd": "a MIDI file, not a recording", b"\x30\x26\xb2\x75": "a Windows Media file",
            b"\x1aE\xdf\xa3": "a Matroska or WebM file", b"%PDF": "a PDF file", b"PK\x03\x04": "a zip archive"}
 
@@ -243,7 +243,16 @@ def open_sound(path):
     if not f.frames: f.close(); raise UserError(f"{path} holds no samples")
     return f
 
-# %% ../nbs/02_cqt.ipynb #0658f4a9
+def promised_samples(path, f) -> int:
+    """Samples a channel that the head of an open sound file announces: more than it holds where a WAV file was cut off."""
+    if f.format != "WAV": return f.frames
+    with open(path, "rb") as raw: head = raw.read(1 << 16)
+    at, fmt = head.find(b"data"), head.find(b"fmt ")
+    if at < 0 or fmt < 0 or len(head) < at + 8: return f.frames
+    size, frame = int.from_bytes(head[at + 4:at + 8], "little"), int.from_bytes(head[fmt + 20:fmt + 22], "little")
+    return max(f.frames, size // frame) if frame and size < 0xFFFFFF00 else f.frames      # a stream does not know its length
+
+# %% ../nbs/02_cqt.ipynb #cd39eeff
 class AudioBlocks:
     """A sound file as mono float32 blocks of `seconds`, to be gone through any number of times.
 
@@ -252,7 +261,7 @@ class AudioBlocks:
     """
     def __init__(self, path, seconds: float = 30.0):
         self.path, self.seconds, self.warned = Path(path), seconds, False
-        with open_sound(path) as f: self.sr, self.n_samples, self.channels = check_rate(f.samplerate), f.frames, f.channels
+        with open_sound(path) as f: self.sr, self.n_samples, self.channels = check_rate(f.samplerate), promised_samples(path, f), f.channels
 
     def __iter__(self) -> Iterator[np.ndarray]:
         total = bad = 0
