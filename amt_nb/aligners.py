@@ -11,12 +11,14 @@ __all__ = ['MATCH_LINE_HZ', 'MATCH_LINEAR', 'MATCH_BANDS', 'SIGHTS', 'JUMP_S', '
            'oracle_borders', 'bar_lines', 'bar_length', 'sign_borders', 'gap_rows', 'walk_gaps', 'NWTW',
            'SiameseConfig', 'Siamese', 'contrastive_loss', 'siamese_pair', 'siamese_batches', 'siamese_loss',
            'load_net', 'SiameseDTW', 'DilatedConfig', 'Dilated', 'corner_maps', 'corner_loss', 'dilated_batches',
-           'dilated_loss', 'peaks', 'DilatedCNN', 'correlation', 'canonical', 'DeepCTW', 'Peer', 'SASA', 'Ours']
+           'dilated_loss', 'peaks', 'DilatedCNN', 'correlation', 'canonical', 'DeepCTW', 'Peer', 'SASA', 'Ours',
+           'Marked', 'read_beats', 'mazurkas']
 
-# %% ../nbs/26_aligners.ipynb #ac185c97
+# %% ../nbs/26_aligners.ipynb #c94ab7de
+import csv
 import subprocess
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -795,3 +797,41 @@ class Ours(Method):
         if not isinstance(recording, tuple): raise UserError('our aligner needs the sound: give (wave, sample rate), not features')
         found = align(recording[0], score, recording[1], semitones=self.semitones).map
         return points_to_map(found.recording_s, found.score_s)
+
+# %% ../nbs/26_aligners.ipynb #355922f9
+@dataclass(frozen=True, eq=False)
+class Marked:
+    """A recording whose beats are known.
+
+    id: name of the recording; work: of the piece; bar (B,), beat (B,): bar as played from 1 on and beat in it from 0; time_s (B,): its
+    second in the recording, rising; audio: path of the sound, None where the reader has none.
+    """
+    id: str
+    work: str
+    bar: np.ndarray
+    beat: np.ndarray
+    time_s: np.ndarray
+    audio: Path | None = None
+
+def read_beats(path) -> list[Marked]:
+    """The recordings of one `M..beat_time.csv` of Mazurka-BL, without sound; UserError where it is no such table."""
+    path = Path(path)
+    try: rows = list(csv.reader(path.read_text(encoding='utf-8-sig').splitlines()))
+    except (OSError, UnicodeDecodeError) as error: raise UserError(f'{path} cannot be read: {getattr(error, "strerror", None) or "it is no text"}') from None
+    if len(rows) < 3 or rows[0][1:3] != ['measure_number', 'beat_number'] or len(rows[0]) < 4:
+        raise UserError(f'{path} is no table of beats: its first line must be ,measure_number,beat_number, and the names of recordings')
+    if wrong := next((n for n, row in enumerate(rows, 1) if len(row) != len(rows[0])), None): raise UserError(f'{path}, line {wrong}: {len(rows[wrong - 1])} columns instead of {len(rows[0])}')
+    try: table = np.array([row[1:] for row in rows[1:]], float)
+    except ValueError as error: raise UserError(f'{path}: {error}') from None
+    work, found = path.stem.removesuffix('beat_time'), []
+    for name, time_s in zip(rows[0][3:], table.T[2:]):
+        if not (np.isfinite(time_s).all() and (np.diff(time_s) > 0).all()): raise UserError(f'{path}: the seconds of {name} do not rise')
+        found.append(Marked(name.strip(), work, table[:, 0].astype(int), table[:, 1].astype(int), time_s))
+    return found
+
+def mazurkas(folder, audio=None) -> list[Marked]:
+    """All recordings of Mazurka-BL below `folder`, with sound where `audio`, a folder, holds NAME.wav, .flac, .ogg or .mp3 of that name."""
+    files = sorted(Path(folder).rglob('M*beat_time.csv'))
+    if not files: raise UserError(f'{folder} holds no M..beat_time.csv: name the folder of Mazurka-BL')
+    sounds = {p.stem: p for p in sorted(Path(audio).rglob('*')) if p.suffix.lower() in ('.wav', '.flac', '.ogg', '.mp3')} if audio else {}
+    return [replace(r, audio=sounds.get(r.id)) for file in files for r in read_beats(file)]

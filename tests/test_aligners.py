@@ -332,3 +332,35 @@ def test_keys_of_sound_and_score_look_alike():
     n = min(len(heard), len(written))
     mean = np.corrcoef(heard[:n].ravel(), written[:n].ravel())[0, 1]
     assert mean > 0.5 and aligners.SIGHTS.keys() == {'chroma', 'keys', 'match'}
+
+
+HEAD = ",measure_number,beat_number,pid1263-01,pid52932-01\n"
+
+
+def test_beats_of_mazurka_bl(tmp_path):
+    (tmp_path / "beat_time").mkdir()
+    rows = "".join(f"{i},{1 + (i + 2) // 3},{(i + 2) % 3},{0.5 * i + 4.4},{0.6 * i + 3}\n" for i in range(7))
+    (tmp_path / "beat_time" / "M17-2beat_time.csv").write_bytes(("\ufeff" + HEAD + rows).encode())
+    (tmp_path / "sounds" / "rubinstein").mkdir(parents=True)
+    (tmp_path / "sounds" / "rubinstein" / "pid1263-01.FLAC").write_bytes(b"x")
+    (tmp_path / "sounds" / "pid52932-01.txt").write_bytes(b"x")
+    first, second = aligners.mazurkas(tmp_path, tmp_path / "sounds")
+    assert (first.id, first.work, second.id) == ("pid1263-01", "M17-2", "pid52932-01") and first.audio.suffix == ".FLAC" and second.audio is None
+    assert first.bar.tolist() == [1, 2, 2, 2, 3, 3, 3] and first.beat.tolist() == [2, 0, 1, 2, 0, 1, 2] and np.allclose(second.time_s, 3 + 0.6 * np.arange(7))
+
+
+@pytest.mark.parametrize("text, message", [
+    ("", "is no table of beats"), ("a,b,c\n1,2,3\n", "is no table of beats"), (HEAD + "0,1,2,4.4\n1,2,0,5,5\n", "line 2: 4 columns instead of 5"),
+    (HEAD + "0,1,2,4.4,x\n1,2,0,5,5\n", "could not convert"), (HEAD + "0,1,2,4.4,3\n1,2,0,4.4,4\n", "pid1263-01 do not rise"),
+    (HEAD + "0,1,2,4.4,3\n1,2,0,nan,4\n", "pid1263-01 do not rise")])
+def test_tables_that_are_none(tmp_path, text, message):
+    (tmp_path / "M06-1beat_time.csv").write_text(text)
+    with pytest.raises(UserError, match=message):
+        aligners.mazurkas(tmp_path)
+
+
+def test_no_folder_of_mazurkas(tmp_path):
+    with pytest.raises(UserError, match="holds no"):
+        aligners.mazurkas(tmp_path / "nowhere")
+    with pytest.raises(UserError, match="cannot be read"):
+        aligners.read_beats(tmp_path / "M06-1beat_time.csv")
