@@ -178,13 +178,14 @@ class _Update:
         self.optimiser.zero_grad(set_to_none=True)
         return {f'{self.turn.name}.{k}': v for k, v in (terms | {'grad_norm': norm}).items()}
 
-# %% ../nbs/14_training.ipynb #d24cc812
+# %% ../nbs/14_training.ipynb #ce2d0ce9
 _NEVER = 2**62      # a step that no run reaches
 
 def _blame(name) -> int:
     """Which of several numbers that broke in one step to name: a part (0) before their sum (1) before its gradient (2)."""
     return 2 if name.endswith('grad_norm') else int(name.endswith('total'))
 
+# %% ../nbs/14_training.ipynb #97bd5dad
 class Meter:
     """Means of named numbers, added up on the device: `add` never waits for it, `read` does.
 
