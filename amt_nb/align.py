@@ -46,10 +46,11 @@ class Score:
         beat = float(self.beats(score_s) - self.beats(self.bar_s[i])) + 1
         return f'bar {self.bar_name[i]}, beat {round(beat, 1):g}'
 
-# %% ../nbs/25_align.ipynb #bb990a1b
+# %% ../nbs/25_align.ipynb #46d47fd5
 def read_midi_score(path) -> Score:
     """`read_score` for MIDI: bars from its time signatures (4/4 where it has none), all channels but drums."""
-    notes, (midi, name) = read_midi(path), parse_midi(path)
+    midi, name = parse_midi(path)
+    notes = read_midi((midi, name))
     changes, end = {0: (4, 4)}, 0
     tempos = []
     for track in midi.tracks:

@@ -346,10 +346,10 @@ def tempo_map(ticks_per_beat: int, tempos: list, name: str = 'MIDI data'):
         return start[i] + (ticks - at[i]) * pace[i]
     return seconds
 
-# %% ../nbs/01_notes.ipynb #236a046e
+# %% ../nbs/01_notes.ipynb #959dbad5
 def midi_events(source):
     """All messages of a MIDI file as (seconds, track, message) in time order, its end in seconds, and its name."""
-    midi, name = parse_midi(source)
+    midi, name = source if isinstance(source, tuple) else parse_midi(source)
     events, end = [], 0
     for track, messages in enumerate(midi.tracks):
         tick = 0
@@ -460,9 +460,9 @@ def pedalled(columns, channel, controls, end_s, threshold, max_sustain_s) -> np.
     following[order[:-1][same]] = onset[order[1:][same]]
     return np.maximum(offset, np.minimum(held, following))
 
-# %% ../nbs/01_notes.ipynb #0493755c
+# %% ../nbs/01_notes.ipynb #d26ba82f
 def read_midi(source, pedal: bool = False, pedal_threshold: int = PEDAL_DOWN, max_sustain_s: float | None = None) -> np.ndarray:
-    """Notes of a MIDI file (path or bytes), key-held; with `pedal`, held on to pedal-up or the next stroke of the key.
+    """Notes of a MIDI file (path, bytes, or what `parse_midi` made of it), key-held; with `pedal`, held on to pedal-up or the next stroke of the key.
 
     Tempo changes count from any track, pedals per channel (CC64, CC66), drums are left out, programs become the
     nearest of INSTRUMENTS (else 0). Two strokes of one key of one channel at one instant are one. `max_sustain_s`
