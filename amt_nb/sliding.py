@@ -6,13 +6,13 @@
 __all__ = ['slid_pattern', 'Slide', 'SlideConfig', 'bump', 'SlidingHear', 'SlidingRender', 'twin', 'critic', 'with_count',
            'sampled', 'sliding_models', 'UnpairedObjective', 'show_from_nothing', 'recorded_models']
 
-# %% ../nbs/27_sliding.ipynb #30b9a18c
+# %% ../nbs/27_sliding.ipynb #f0e44367
 from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
-from .settings import BINS_PER_KEY, FPS, N_BINS, N_KEYS, UserError
+from .settings import BINS_PER_KEY, N_BINS, N_KEYS, UserError
 
 # %% ../nbs/27_sliding.ipynb #c9c64e97
 def slid_pattern(pattern: torch.Tensor) -> torch.Tensor:
@@ -85,7 +85,7 @@ class SlidingRender(nn.Module):
     def forward(self, y: torch.Tensor) -> torch.Tensor:
         return self.smooth(F.leaky_relu(self.slide(F.leaky_relu(self.life(y), .1)), .1))
 
-# %% ../nbs/27_sliding.ipynb #1549847e
+# %% ../nbs/27_sliding.ipynb #75c07712
 def twin(models: dict, semitones: int) -> dict:
     """Copies of 'G' (`SlidingHear`) and 'F' (`SlidingRender`) that write every note `semitones` higher and render it as much lower.
 
@@ -94,11 +94,9 @@ def twin(models: dict, semitones: int) -> dict:
     from copy import deepcopy
     out = {name: deepcopy(models[name]) for name in ('G', 'F')}
     for net in out.values():
-        w, d = net.slide.pattern, -BINS_PER_KEY * semitones
-        with torch.no_grad():
-            slid, n = torch.zeros_like(w), w.shape[-1]
-            if abs(d) < n: slid[..., max(d, 0):n + min(d, 0)] = w[..., max(-d, 0):n + min(-d, 0)]
-            w.copy_(slid)
+        w = net.slide.pattern
+        steps = max(-w.shape[-1], min(w.shape[-1], -BINS_PER_KEY * semitones))
+        with torch.no_grad(): w.copy_(F.pad(w, (steps, -steps)))
     return out
 
 # %% ../nbs/27_sliding.ipynb #6e694c0e
@@ -160,7 +158,7 @@ class UnpairedObjective:
         verdict = lambda net, real, made: (net(real) - 1).pow(2).mean() + net(made).pow(2).mean()
         return {'total': verdict(models['D_Y'], with_count((batch['score'] + 1) / 2), with_count(notes)) + verdict(models['D_X'], batch['audio'], sound)}
 
-# %% ../nbs/27_sliding.ipynb #b5ede0f9
+# %% ../nbs/27_sliding.ipynb #8b4ffde9
 def show_from_nothing(folder, arms: tuple[str, ...]) -> dict[str, list[dict]]:
     """Prints date, commit and command of the records nothing_ARM in `folder`, a line for each run and the means; returns {arm: the figures of its runs}."""
     from amt_nb.training import read_records
@@ -171,9 +169,12 @@ def show_from_nothing(folder, arms: tuple[str, ...]) -> dict[str, list[dict]]:
     print(f"{'arm':13s} {'seed':>4s} {'cycle loss':>10s} {'best shift':>11s} {'its F1':>7s} {'frame':>6s} {'note':>6s} {'detector says':>14s} {'frame':>6s} {'note':>6s} {'frame':>7s} {'note':>6s} {'frame':>7s} {'note':>6s}")
     shown = ('frame_f1', 'note_f1', 'repaired_f1', 'repaired_note_f1', 'test_frame_f1', 'test_note_f1', 'test_repaired_f1', 'test_repaired_note_f1')
     for a in arms:
-        m = there[a]['metrics']
-        out[a] = [{k.split(' ', 1)[1]: v for k, v in m.items() if k.split(' ')[0] == seed} for seed in dict.fromkeys(k.split(' ')[0] for k in m)]
-        for seed, v in zip(dict.fromkeys(k.split(' ')[0] for k in m), out[a]):
+        runs = {}
+        for key, value in there[a]['metrics'].items():
+            seed, figure = key.split(' ', 1)
+            runs.setdefault(seed, {})[figure] = value
+        out[a] = list(runs.values())
+        for seed, v in runs.items():
             says = f"{v['said']:+d} ({v['confidence']:.2f})"
             x = [v.get(k, float('nan')) for k in shown]
             print(f"{a:13s} {seed:>4s} {v['cycle']:10.3f} {v['best shift']:+11d} {v['best f1']:7.1f} {x[0]:6.1f} {x[1]:6.1f} {says:>14s} {x[2]:6.1f} {x[3]:6.1f} {x[4]:7.1f} {x[5]:6.1f} {x[6]:7.1f} {x[7]:6.1f}")

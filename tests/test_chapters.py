@@ -83,6 +83,13 @@ def test_notebook_is_clean(path):
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_stored_outputs_name_no_place_in_memory(path):
+    nb = nbformat.read(path, as_version=4)
+    texts = [str(o.get("text", "")) + str(o.get("data", {}).get("text/plain", "")) for c in nb.cells if c.cell_type == "code" for o in c.outputs]
+    assert not [t for t in texts if " at 0x" in t], "an address in memory is another at each run: end the cell on something else"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_notebook_is_light(path):
     assert path.stat().st_size <= 1e6, "a notebook weighs at most 1 MB"
     nb = nbformat.read(path, as_version=4)

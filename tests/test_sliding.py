@@ -87,3 +87,9 @@ def test_the_table_counts_what_ends_unshifted(tmp_path, capsys):
     (tmp_path / "nothing_free.json").write_text(json.dumps({"id": "nothing_free", "date": "2026-01-01T00:00", "commit": "abc", "command": "papermill", "configuration": {}, "metrics": metrics}))
     assert [v["best shift"] for v in show_from_nothing(tmp_path, ("free", "support"))["free"]] == [0, 7]
     assert "unshifted 1 of 2" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("k", [-100, 100])
+def test_a_twin_moved_beyond_its_reach_is_silent(k):
+    models = sliding_models(SlideConfig(reach=6))
+    assert not twin(models, k)["G"].slide.pattern.any() and models["G"].slide.pattern.any()
