@@ -4,6 +4,7 @@ import base64
 import dataclasses
 import importlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -87,6 +88,13 @@ def test_stored_outputs_name_no_place_in_memory(path):
     nb = nbformat.read(path, as_version=4)
     texts = [str(o.get("text", "")) + str(o.get("data", {}).get("text/plain", "")) for c in nb.cells if c.cell_type == "code" for o in c.outputs]
     assert not [t for t in texts if " at 0x" in t], "an address in memory is another at each run: end the cell on something else"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_no_chapter_shows_an_output_widget(path):
+    """`interact` and `Output` make the client that executes a notebook write to the socket it is waiting on: now and then it waits for ever."""
+    code = [c.source for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code" and "ipywidgets" in c.source]
+    assert not re.search(r"\b(interact\w*|Output)\b", "\n".join(code)), "observe a slider and set an Image or HTML instead"
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)

@@ -30,6 +30,7 @@ ROOT = Path(__file__).resolve().parents[1]
 BUDGET_S = 60  # a chapter's time on the machine of the next line
 REFERENCE_S = 0.30  # CPU seconds of `measure_machine` there (2 cores, no load)
 HANGS_S = 900  # wall time after which a process is ended
+CELL_HANGS_S = 600  # wall time after which a cell is given up, so that the report can say which one it was
 NUMBER = re.compile(r"[-+]?\d+(?:,\d{3})*(?:\.\d+)?(?:[eE][-+]?\d+)?")
 
 
@@ -153,7 +154,7 @@ def execute(path):
                 super().__init__(**kw | {"kernel_spec_manager": KernelSpecManager(kernel_dirs=[])})
                 if len(scratch) < 60:
                     self.transport, self.ip = "ipc", f"{scratch}/k"
-        client = NotebookClient(nb, kernel_name="python3", timeout=HANGS_S, resources={"metadata": {"path": str(path.parent)}})
+        client = NotebookClient(nb, kernel_name="python3", timeout=CELL_HANGS_S, resources={"metadata": {"path": str(path.parent)}})
         client.kernel_manager_class = Manager
         client.execute(env=dict(os.environ))
     return nb
