@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 from .settings import BINS_PER_KEY, FPS, N_KEYS, UserError
 from .notes import check_notes, empty_notes, as_notes, on_keyboard, parabola_peak, parse_midi, read_midi, sort_notes, tempo_map, write_whole
-from .cqt import AudioBlocks, CQTConfig, audio_blocks, prepare_wave, stream
-from .transcribe import hear, load_listener, products_on_one_core
-from .paths import PathConfig, TimeMap, coarse_paths, deviation, follow, gained, priced, recording_cells, sides, score_cells, stretched
+from .cqt import AudioBlocks, CQTConfig, as_blocks, audio_blocks, prepare_wave
+from .transcribe import hear, load_listener, magnitudes, products_on_one_core
+from .paths import PathConfig, TimeMap, deviation, follow, gains, priced, recording_cells, sides, score_cells, stretched
 
 # %% ../nbs/25_align.ipynb #9e874df4
 @dataclass(frozen=True, eq=False)
@@ -130,7 +130,7 @@ def tuning_cents(source, sr: int | None = None, seconds: float = 30.0, config: C
     source, sr: as for `amt_nb.cqt.stream`. 0 where there is nothing to measure.
     """
     total, heard = 0j, 0
-    for first, magnitude in stream(source, sr, config):
+    for _, magnitude in magnitudes(*as_blocks(source, sr), config):
         m = np.log(np.maximum(magnitude[:, :60 * BINS_PER_KEY], 1e-9))        # to A5: above, a piano's octaves are stretched
         here, left, right = m[:, 1:-1], m[:, :-2], m[:, 2:]
         peak = (here > left) & (here >= right) & (here > m.max(1, keepdims=True) - 4)
@@ -170,10 +170,8 @@ def transposition_of(frames, onsets, notes, most: int = 12, cells: int = 300, co
     cells_of = [moved(k) for k in range(-most, most + 1)]
     both = [sides(heard, cells_k, config) for cells_k in cells_of]
     unit = max(deviation(a, b) for a, b in both)
-    both = [(a, (b / unit).astype(np.float32)) for a, b in both]
-    blocks = (np.stack([a[n:n + 50] @ b.T for a, b in both], 1) for n in range(0, len(heard[0]), 50))
-    paths = coarse_paths(blocks, len(heard[0]), np.stack([struck.any(1) for _, struck in cells_of]), config)
-    worth = {k: gained(fit, path, np.zeros(1), config) for k, fit, (path, _) in zip(range(-most, most + 1), both, paths)}
+    worth = gains(both[0][0], [(b / unit).astype(np.float32) for _, b in both], [struck.any(1) for _, struck in cells_of], config)
+    worth = dict(zip(range(-most, most + 1), worth))
     best = max(worth, key=worth.get)
     return best if worth[best] > 1.15 * worth[0] + 0.02 else 0
 

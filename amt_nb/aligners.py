@@ -34,7 +34,7 @@ from .similarity import (COMPRESSION, audio_chroma, checked_features, key_energy
                                to_square, tuning_cents, with_partials)
 from .soft_dtw_kernels import compiled
 from .structure import TimeMap
-from .sasa import AlignerConfig, align_square
+from .sasa import align_square, load_aligner
 from .sasa import Aligner as SasaNet
 from .training import load_weights
 
@@ -780,7 +780,7 @@ class SASA(Method):
 
     def align(self, recording, score) -> TimeMap:
         """See `Method.align`."""
-        net = self.weights if isinstance(self.weights, nn.Module) else load_net(SasaNet, AlignerConfig, str(self.weights))
+        net = self.weights if isinstance(self.weights, nn.Module) else load_aligner(self.weights)
         a, b = seen_recording(recording, self.sees), seen_score(score, self.sees)
         t, s = align_square(net, a, b, FPS)
         return points_to_map(t, s, max(self.jump_s, 3 * len(b) / FPS / net.config.cells))

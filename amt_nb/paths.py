@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['TRUST_AT', 'TRUST_WIDTH', 'PathConfig', 'recording_cells', 'score_cells', 'sides', 'deviation', 'agreement',
-           'stroke_evidence', 'coarse_paths', 'retrace', 'coarse_path', 'priced', 'stretches', 'local_line', 'events',
-           'look_near', 'placed', 'Stretch', 'place_events', 'fraction_of', 'meeting_frame', 'corridor_path', 'finer',
-           'strokes_heard', 'strokes_expected', 'confidence_of', 'mirrored', 'worth', 'trust', 'TimeMap', 'stretched',
-           'first_path', 'paced_path', 'gained', 'follow', 'thinned', 'placed_stretch', 'meeting_edges', 'rows_of']
+           'stroke_evidence', 'coarse_paths', 'retrace', 'coarse_path', 'gains', 'gained', 'priced', 'stretches',
+           'local_line', 'events', 'look_near', 'placed', 'Stretch', 'place_events', 'fraction_of', 'meeting_frame',
+           'corridor_path', 'finer', 'strokes_heard', 'strokes_expected', 'confidence_of', 'mirrored', 'trust',
+           'TimeMap', 'stretched', 'first_path', 'paced_path', 'follow', 'refined', 'thinned', 'placed_stretch',
+           'meeting_edges', 'rows_of']
 
 # %% ../nbs/24_paths.ipynb #0a879c6a
 from dataclasses import dataclass, field, replace
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from .settings import FPS, N_KEYS, PITCH_MIN, UserError
 from .notes import on_keyboard, parabola_peak, sort_notes
+from .transcribe import side_by_side, thread_count
 
 # %% ../nbs/24_paths.ipynb #18d27f16
 @dataclass(frozen=True)
@@ -132,10 +134,11 @@ def retrace(moves, best, entered, returned, m: int, away: bool) -> tuple[np.ndar
         if away:
             if entered[n]: away, m = False, int(best[n])
         elif n > 0:
-            low, high = (int(bits) >> 7 - (m & 7) & 1 for bits in moves[n, :, m >> 3])
-            jumped[n] = low and high
-            if not jumped[n]: m -= 1 + high - low
-            elif returned[n]: away = True
+            byte, bit = m >> 3, 7 - (m & 7)
+            low, high = int(moves[n, 0, byte]) >> bit & 1, int(moves[n, 1, byte]) >> bit & 1
+            if not (low and high): m -= 1 + high - low; continue
+            jumped[n] = 1
+            if returned[n]: away = True
             else: m = int(best[n])
     return path, jumped
 
@@ -147,8 +150,18 @@ def coarse_path(fit, struck, config: PathConfig = PathConfig()) -> tuple[np.ndar
     """
     a, b = fit if isinstance(fit, tuple) else (np.asarray(fit, np.float32), None)
     rows, struck = max(1, 1_000_000 // len(struck)), np.asarray(struck)
-    blocks = ((a[n:n + rows] if b is None else a[n:n + rows] @ b.T)[:, None] for n in range(0, len(a), rows))
-    return coarse_paths(blocks, len(a), struck[None], config)[0]
+    block = lambda n: (a[n:n + rows] if b is None else a[n:n + rows] @ b.T)[:, None]
+    return coarse_paths(side_by_side(block, range(0, len(a), rows), thread_count()), len(a), struck[None], config)[0]
+
+def gains(a, bs, struck, config: PathConfig = PathConfig()) -> list[float]:
+    """What the best paths through one recording's agreements a @ b.T gain a cell, jumps paid for: a (N, D), bs: K arrays (M, D), struck (K, M)."""
+    blocks = (np.stack([a[n:n + 50] @ b.T for b in bs], 1) for n in range(0, len(a), 50))
+    return [gained((a, b), *found, config) for b, found in zip(bs, coarse_paths(blocks, len(a), np.asarray(struck), config))]
+
+def gained(fit, path, jumped, config: PathConfig = PathConfig()) -> float:
+    """What a path gains a cell through an agreement, given as its factors (A (N, D), B (M, D)), jumps paid for."""
+    (a, b), on = fit, path >= 0
+    return (float(np.einsum('nk,nk->', a[on], b[path[on]])) - config.jump * int(jumped.sum())) / len(path)
 
 # %% ../nbs/24_paths.ipynb #d73e49dc
 def priced(config: PathConfig, n_frames: int, cell: int) -> PathConfig:
@@ -178,14 +191,19 @@ def local_line(score_s, frame, at_s, half_s: float) -> tuple[np.ndarray, np.ndar
     first, end = np.searchsorted(score_s, at_s - half_s), np.searchsorted(score_s, at_s + half_s)
     value, slope = np.empty(len(at_s)), np.empty(len(at_s))
     least = min(len(score_s), 8)
-    for i, (a, b, s) in enumerate(zip(first, end, at_s)):
-        if b - a < least: a, b = max(0, min(a, len(score_s) - least)), min(len(score_s), max(b, least))
-        x, y = score_s[a:b] - s, frame[a:b]
-        w = np.maximum(1 - np.abs(x) / half_s, 0.02)
-        mx, my, total = w @ x / w.sum(), w @ y / w.sum(), w.sum()
-        spread = w @ (x - mx) ** 2
-        slope[i] = w @ ((x - mx) * (y - my)) / spread if spread > 1e-9 * total else np.nan
-        value[i] = my - (slope[i] * mx if np.isfinite(slope[i]) else 0)
+    few = end - first < least
+    first, end = np.where(few, np.clip(first, 0, len(score_s) - least), first), np.where(few, np.clip(end, least, len(score_s)), end)
+    for n in range(0, len(at_s), 1000):                           # a thousand lines at once
+        some = slice(n, n + 1000)
+        points = first[some, None] + np.arange((end - first)[some].max())
+        inside, points = points < end[some, None], np.minimum(points, len(score_s) - 1)
+        x, y = score_s[points] - at_s[some, None], frame[points]
+        w = np.where(inside, np.maximum(1 - np.abs(x) / half_s, 0.02), 0)
+        total = w.sum(1, keepdims=True)
+        mx, my = (w * x).sum(1, keepdims=True) / total, (w * y).sum(1, keepdims=True) / total
+        spread, together = (w * (x - mx) ** 2).sum(1), (w * (x - mx) * (y - my)).sum(1)
+        slope[some] = np.where(spread > 1e-9 * total[:, 0], together / np.maximum(spread, 1e-300), np.nan)
+        value[some] = my[:, 0] - np.where(np.isfinite(slope[some]), slope[some], 0) * mx[:, 0]
     usual = np.nanmedian(slope) if np.isfinite(slope).any() else FPS
     return np.maximum.accumulate(value), np.clip(np.where(np.isfinite(slope), slope, usual), usual / 4, usual * 4)
 
@@ -364,12 +382,6 @@ def mirrored(notes) -> np.ndarray:
     back['offset_s'] = back['onset_s'] + notes['offset_s'] - notes['onset_s']
     return sort_notes(back)
 
-def worth(fit, struck, config: PathConfig = PathConfig()) -> float:
-    """What the best path through `fit` (N, M) gains a cell, jumps paid for; struck as for `coarse_path`."""
-    path, jumped = coarse_path(fit, struck, config)
-    on = path >= 0
-    return (float(fit[np.flatnonzero(on), path[on]].sum()) - config.jump * int(jumped.sum())) / len(path)
-
 def trust(frames, onsets, notes, pace: float = 1.0, most: int = 1000, config: PathConfig = PathConfig()) -> float:
     """How far a score can be trusted to be that of a recording, 0..1: by what its path is worth beside that of its mirror image.
 
@@ -381,7 +393,7 @@ def trust(frames, onsets, notes, pace: float = 1.0, most: int = 1000, config: Pa
     cells = [score_cells(n, cell_s, n_cells) for n in (notes, mirrored(notes))]
     (a, b), (_, back) = (sides(heard, c, config) for c in cells)
     unit = deviation(a, b)
-    forward, backward = (worth(a @ (side / unit).T.astype(np.float32), c[1].any(1), config) for side, c in zip((b, back), cells))
+    forward, backward = gains(a, [(side / unit).astype(np.float32) for side in (b, back)], [c[1].any(1) for c in cells], config)
     return float(1 / (1 + np.exp(-(forward / max(backward, 0.2) - TRUST_AT) / TRUST_WIDTH)))
 
 # %% ../nbs/24_paths.ipynb #52b2ca78
@@ -442,10 +454,6 @@ def paced_path(heard, notes, cell: int, ratio: float, config: PathConfig = PathC
         ratio /= pace
     return fit, path, jumped, cell, cell_s
 
-def gained(fit, path, jumped, config: PathConfig = PathConfig()) -> float:
-    """What a path gains a cell through an agreement, given as its factors (A (N, K), B (M, K)), jumps paid for."""
-    (a, b), on = fit, path >= 0
-    return (float(np.einsum('nk,nk->', a[on], b[path[on]])) - config.jump * int(jumped.sum())) / len(path)
 
 # %% ../nbs/24_paths.ipynb #ee6cc8bc
 def follow(frames, onsets, notes, config: PathConfig = PathConfig()) -> TimeMap:
@@ -456,15 +464,23 @@ def follow(frames, onsets, notes, config: PathConfig = PathConfig()) -> TimeMap:
     frames, onsets, notes = np.asarray(frames, np.float32), np.asarray(onsets, np.float32), on_keyboard(notes)
     if not len(notes): raise UserError('the score has no note on the keyboard (A0 to C8)')
     if not len(frames): raise UserError('the recording is shorter than one frame (20 ms)')
-    (a, b), path, jumped, cell, cell_s = first_path(frames, onsets, notes, config)
+    (a, b), *found, cell, cell_s = first_path(frames, onsets, notes, config)
+    return replace(refined(frames, onsets, notes, *found, (cell, cell_s), config), fit=thinned(a, b), end_s=len(b) * cell_s)
+
+def refined(frames, onsets, notes, path, jumped, cells, config: PathConfig = PathConfig()) -> TimeMap:
+    """The time map, to the frame, near a first path of cells: path (N,), -1 outside, jumped (N,) as of `coarse_path`.
+
+    frames, onsets: probabilities (T, 88); cells: size of a cell in frames, whole, and in score seconds.
+    """
+    cell, cell_s = cells
     parts = stretches(path, jumped)
-    found = [placed_stretch(frames, onsets, notes, path, part, (cell, cell_s), config) for part in parts]
+    found = [placed_stretch(frames, onsets, notes, path, part, cells, config) for part in parts]
     edges = meeting_edges(found, parts, cell, len(frames), config)
     inner = [s.cut(a, b) for s, (a, b) in zip(found, edges)]
     kept = [(s, e) for s, e in zip(inner, edges) if len(s.frame) > 1]
     sure = confidence_of(strokes_heard(onsets), strokes_expected([s for s, _ in kept], notes, len(frames)))
     sure = sure * trust(frames, onsets, notes, cell_s * FPS / cell, config=config)
-    return rows_of([s for s, _ in kept], [e for _, e in kept], sure, float(notes['offset_s'].max()), dict(fit=thinned(a, b), end_s=len(b) * cell_s))
+    return rows_of([s for s, _ in kept], [e for _, e in kept], sure, float(notes['offset_s'].max()))
 
 # %% ../nbs/24_paths.ipynb #60130194
 def thinned(a, b, most: int = 900) -> np.ndarray:
@@ -493,7 +509,7 @@ def meeting_edges(found, parts, cell: int, n_frames: int, config: PathConfig = P
             edges[i][1] = edges[i + 1][0] = meeting_frame(found[i], found[i + 1], float(parts[i + 1][0] * cell), config.meet_s * FPS)
     return [tuple(e) for e in edges]
 
-def rows_of(found, edges, sure, score_end_s: float, more: dict) -> TimeMap:
+def rows_of(found, edges, sure, score_end_s: float) -> TimeMap:
     """The `TimeMap` of stretches with their edges (frames) and the confidence `sure` of each frame; outside, the position is held."""
     n = len(sure)
     rows, position, inside = np.arange(n), np.zeros(n), np.zeros(n, bool)
@@ -504,4 +520,4 @@ def rows_of(found, edges, sure, score_end_s: float, more: dict) -> TimeMap:
     last = np.maximum.accumulate(np.where(inside, rows, -1))
     position = np.where(last >= 0, position[np.maximum(last, 0)], 0.0).clip(0, score_end_s)
     seconds = [(max(0.0, a) / FPS, b / FPS) for a, b in edges]
-    return TimeMap(rows / FPS, position, np.where(inside, sure, 0.0), found, seconds, **more)
+    return TimeMap(rows / FPS, position, np.where(inside, sure, 0.0), found, seconds)

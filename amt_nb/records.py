@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['atomic_write', 'jsonable', 'save_weights', 'load_weights', 'part_of', 'checksum', 'write_record', 'differences',
-           'read_records', 'records_fit', 'show_records', 'rng_state', 'set_rng_state', 'plain', 'save_checkpoint',
-           'load_checkpoint', 'FolderLock', 'catch_stop']
+           'read_records', 'records_fit', 'show_records', 'show_seeds', 'rng_state', 'set_rng_state', 'plain',
+           'save_checkpoint', 'load_checkpoint', 'FolderLock', 'catch_stop']
 
 # %% ../nbs/08_records.ipynb #0a740433
 import json, os, random, re, signal, threading, warnings
@@ -182,6 +182,19 @@ def show_records(records, metrics=None, config=None) -> None:
     cell = lambda v: f'{v:.4g}' if isinstance(v, (int, float)) else '–' if v is None else str(v)
     rows = [['', *names], *[[r['id'], *(cell(r['metrics'].get(n)) for n in names)] for r in records]]
     for row in rows: print(f'{row[0]:<{width}}', *(f'{c:>{max(9, len(n))}}' for c, n in zip(row[1:], names)))
+
+def show_seeds(records, metrics: dict, times: float = 100) -> None:
+    """Print a row for each run, its seeds together: their number, then mean ± standard deviation of each metric, times `times`.
+
+    Records whose ids differ in `_seed` and a number alone are seeds of one run. metrics: name -> heading.
+    """
+    from statistics import mean, stdev
+    runs = {}
+    for r in records: runs.setdefault(r['id'].rsplit('_seed', 1)[0], []).append(r['metrics'])
+    cell = lambda v: f'{mean(v):.1f}' + (f' ± {stdev(v):.1f}' if len(v) > 1 else ' ' * 6)
+    rows = [['', 'seeds', *metrics.values()], *[[name, len(ms), *(cell([times * m[k] for m in ms]) for k in metrics)] for name, ms in runs.items()]]
+    width, *others = (max(len(str(row[i])) for row in rows) for i in range(len(rows[0])))
+    for row in rows: print(f'{row[0]:<{width}}', *(f'{c:>{n}}' for c, n in zip(row[1:], others)), sep='  ')
 
 # %% ../nbs/08_records.ipynb #29f756f9
 def rng_state() -> dict:

@@ -6,9 +6,10 @@
 __all__ = ['BODIES', 'MODELS', 'window', 'neighbours', 'biases', 'one_logit', 'attend', 'attend_back', 'row_softmax',
            'row_weights', 'attend_head', 'embeddings_back', 'attend_head_back', 'flat_heads', 'LocalAttention',
            'local_attention', 'attention_weights', 'SASA', 'AlignerConfig', 'model_config', 'Shrink', 'Grow', 'Body',
-           'Dense', 'Aligner', 'parameter_table', 'indices', 'predict', 'align_square', 'path_points', 'path_loss',
-           'frame_loss', 'class_loss', 'aligner_loss', 'Pair', 'read_beats', 'asap_pair', 'weathered', 'ExampleConfig',
-           'crop_of', 'Example', 'example', 'batches', 'beat_errors', 'figures', 'examined', 'load_aligner']
+           'trunk', 'closeness', 'Dense', 'Aligner', 'parameter_table', 'indices', 'predict', 'align_square',
+           'path_points', 'path_loss', 'frame_loss', 'class_loss', 'aligner_loss', 'Pair', 'read_beats', 'asap_pair',
+           'weathered', 'ExampleConfig', 'crop_of', 'Example', 'example', 'batches', 'beat_errors', 'figures',
+           'examined', 'load_aligner']
 
 # %% ../nbs/23_sasa.ipynb #84789280
 from dataclasses import dataclass, replace
@@ -306,7 +307,8 @@ class Shrink(nn.Module):
         super().__init__()
         self.convolution, self.norm = nn.Conv2d(before, after, kernel, padding=kernel // 2, bias=False), nn.BatchNorm2d(after)
 
-    def forward(self, x): return F.max_pool2d(F.relu_(self.norm(self.convolution(x))), 2, return_indices=True)
+    def full(self, x): return F.relu_(self.norm(self.convolution(x)))
+    def forward(self, x): return F.max_pool2d(self.full(x), 2, return_indices=True)
 
 class Grow(nn.Module):
     """The upsampling block: every value goes back to the place its maximum came from, then convolution, batch norm, ReLU."""
@@ -325,6 +327,17 @@ class Body(nn.Module):
         self.norm = nn.BatchNorm2d(width)
 
     def forward(self, x): return F.relu_(self.norm(self.mix(x)))
+
+def trunk(config: AlignerConfig) -> tuple[nn.ModuleList, Grow, nn.Sequential]:
+    """The encoder's blocks, the upsampling block and the body: (B, 1, S, S) to (B, C, S/8, S/8) with four blocks."""
+    widths = (1, *config.widths)
+    encoder = nn.ModuleList(Shrink(a, b, config.kernel) for a, b in zip(widths, widths[1:]))
+    return encoder, Grow(widths[-1], config.kernel), nn.Sequential(*(Body(config) for _ in range(config.layers)))
+
+def closeness(distances):
+    """Distances (B, 1, H, W) as the networks take them: near is bright, mean 0 and deviation 1 over each matrix."""
+    mean, deviation = distances.mean((1, 2, 3), keepdim=True), distances.std((1, 2, 3), keepdim=True)
+    return (mean - distances) / (deviation + 1e-6)
 
 # %% ../nbs/23_sasa.ipynb #37ae15b9
 class Dense(nn.Module):
@@ -352,17 +365,13 @@ class Aligner(nn.Module):
     def __init__(self, config: AlignerConfig = AlignerConfig()):
         super().__init__()
         self.config = config
-        widths = (1, *config.widths)
-        self.encoder = nn.ModuleList(Shrink(a, b, config.kernel) for a, b in zip(widths, widths[1:]))
-        self.grow = Grow(config.widths[-1], config.kernel)
-        self.body = nn.Sequential(*(Body(config) for _ in range(config.layers)))
+        self.encoder, self.grow, self.body = trunk(config)
         self.dense = Dense(config)
 
     def features(self, x):
-        """The map (B, C, S/8, S/8) after the upsampling block; near is bright: distances are turned into closeness, mean 0, deviation 1."""
+        """The map (B, C, S/8, S/8) after the upsampling block."""
         if x.shape[1:] != (1, self.config.cells, self.config.cells): raise UserError(f'squares of shape {tuple(x.shape)}: this network takes (batch, 1, {self.config.cells}, {self.config.cells})')
-        mean, deviation = x.mean((1, 2, 3), keepdim=True), x.std((1, 2, 3), keepdim=True)
-        x = (mean - x) / (deviation + 1e-6)
+        x = closeness(x)
         for block in self.encoder: x, places = block(x)
         return self.grow(x, places)
 

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['KEEP_FRAMES', 'DECODED_FRAMES', 'NOTE_COLOUR', 'SHOWN_FROM', 'SOUND_FORMATS', 'Listener', 'windows', 'thread_count',
-           'one_core', 'products_on_one_core', 'side_by_side', 'two_passes', 'Heard', 'key_velocities', 'run_net',
-           'struck_velocities', 'answers', 'hear_cqt', 'collected', 'Hearing', 'listen', 'hear', 'fitting',
+           'one_core', 'products_on_one_core', 'side_by_side', 'magnitudes', 'two_passes', 'Heard', 'key_velocities',
+           'run_net', 'struck_velocities', 'answers', 'hear_cqt', 'collected', 'Hearing', 'listen', 'hear', 'fitting',
            'quiet_until', 'decoded', 'notes_of', 'transcribe', 'transcribe_file', 'weights_file', 'latent_listener',
            'load_listener', 'figure', 'draw_row', 'cqt_of', 'write_picture', 'stereo', 'loudness_ratio', 'write_stereo']
 
@@ -101,6 +101,10 @@ def side_by_side(function: Callable, items, n_threads: int) -> Iterator:
 # %% ../nbs/15_transcribe.ipynb #3f009758
 KEEP_FRAMES = 15 * 60 * FPS     # of a recording up to this long the magnitudes are kept between the two passes
 
+def magnitudes(blocks, sr: int, config: CQTConfig = CQTConfig()) -> Iterator[tuple[int, np.ndarray]]:
+    """As `block_stream`, computed on all cores."""
+    return side_by_side(lambda window: window_magnitude(window, sr, config), block_windows(blocks, sr, config), thread_count())
+
 def two_passes(source, sr=None, config: CQTConfig = CQTConfig(), progress: Callable | None = None):
     """(LevelMeter, number of frames, iterator of (first_frame, magnitudes (t, 352))) of a recording, in bounded memory.
 
@@ -108,7 +112,7 @@ def two_passes(source, sr=None, config: CQTConfig = CQTConfig(), progress: Calla
     """
     meter, kept, n = LevelMeter(config), [], 0
     blocks, sr = as_blocks(source, sr)
-    for first, block in side_by_side(lambda window: window_magnitude(window, sr, config), block_windows(blocks, sr, config), thread_count()):
+    for first, block in magnitudes(blocks, sr, config):
         meter.add(block)
         n += len(block)
         if kept is not None: kept = kept + [(first, block)] if n <= KEEP_FRAMES else None
