@@ -483,6 +483,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'amt_nb.piano.figures_of': ('piano.html#figures_of', 'amt_nb/piano.py'),
                               'amt_nb.piano.heard_by': ('piano.html#heard_by', 'amt_nb/piano.py'),
                               'amt_nb.piano.in_memory': ('piano.html#in_memory', 'amt_nb/piano.py'),
+                              'amt_nb.piano.match_durations': ('piano.html#match_durations', 'amt_nb/piano.py'),
                               'amt_nb.piano.pack': ('piano.html#pack', 'amt_nb/piano.py'),
                               'amt_nb.piano.piano_recordings': ('piano.html#piano_recordings', 'amt_nb/piano.py'),
                               'amt_nb.piano.piano_train_config': ('piano.html#piano_train_config', 'amt_nb/piano.py'),

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SOUND_M_S', 'GRID', 'Distant', 'distant', 'PianoConfig', 'rendered', 'piano_recordings', 'piano_train_config',
-           'in_memory', 'train_piano', 'heard_by', 'figures_of', 'choose_decoding', 'pack']
+           'in_memory', 'train_piano', 'heard_by', 'figures_of', 'choose_decoding', 'match_durations', 'pack']
 
 # %% ../nbs/18_piano.ipynb #31045a05
 import itertools
@@ -133,6 +133,17 @@ def choose_decoding(said, features, start: DecodeConfig = DecodeConfig(onset_thr
         new = replace(best, **{name: value})
         if (w := worth(new)) > top: best, top = new, w
     return best
+
+# %% ../nbs/18_piano.ipynb #dur1match
+def match_durations(said, mean_s: float, config: DecodeConfig, thresholds=(.15, .2, .25, .3, .35, .4, .5)) -> DecodeConfig:
+    """`config` with the frame threshold under which the notes of `said` (see `heard_by`) last `mean_s` seconds on average, or nearly so.
+
+    mean_s: how long keys are held in performances, of whatever pieces. Needs no labels; without a note `config` is left as it is."""
+    def lasting(threshold):
+        heard = [decode(*s, config=replace(config, frame_threshold=threshold)) for s in said]
+        return np.concatenate([n['offset_s'] - n['onset_s'] for n in heard]) if heard else np.zeros(0)
+    durations = {t: d.mean() for t in thresholds if len(d := lasting(t))}
+    return replace(config, frame_threshold=min(durations, key=lambda t: abs(durations[t] - mean_s))) if durations else config
 
 # %% ../nbs/18_piano.ipynb #48fc1ee3
 def pack(path, net: HarmonicNet, cqt: CQTConfig, decoding: DecodeConfig, card: dict):
