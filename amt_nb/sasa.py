@@ -6,10 +6,10 @@
 __all__ = ['BODIES', 'MODELS', 'window', 'neighbours', 'biases', 'one_logit', 'attend', 'attend_back', 'row_softmax',
            'row_weights', 'attend_head', 'embeddings_back', 'attend_head_back', 'flat_heads', 'LocalAttention',
            'local_attention', 'attention_weights', 'SASA', 'AlignerConfig', 'model_config', 'Shrink', 'Grow', 'Body',
-           'trunk', 'closeness', 'Dense', 'Aligner', 'parameter_table', 'indices', 'predict', 'align_square',
-           'path_points', 'path_loss', 'frame_loss', 'class_loss', 'aligner_loss', 'Pair', 'read_beats', 'asap_pair',
-           'weathered', 'ExampleConfig', 'crop_of', 'Example', 'example', 'batches', 'beat_errors', 'figures',
-           'examined', 'load_aligner']
+           'trunk', 'closeness', 'Dense', 'Aligner', 'parameter_table', 'indices', 'between_columns', 'predict',
+           'align_square', 'path_points', 'path_loss', 'frame_loss', 'class_loss', 'aligner_loss', 'Pair', 'read_beats',
+           'asap_pair', 'weathered', 'ExampleConfig', 'crop_of', 'Example', 'example', 'batches', 'beat_errors',
+           'figures', 'examined', 'load_aligner']
 
 # %% ../nbs/23_sasa.ipynb #84789280
 from dataclasses import dataclass, replace
@@ -307,7 +307,10 @@ class Shrink(nn.Module):
         super().__init__()
         self.convolution, self.norm = nn.Conv2d(before, after, kernel, padding=kernel // 2, bias=False), nn.BatchNorm2d(after)
 
-    def full(self, x): return F.relu_(self.norm(self.convolution(x)))
+    def full(self, x):
+        """The map (B, C, H, W) before it is pooled."""
+        return F.relu_(self.norm(self.convolution(x)))
+
     def forward(self, x): return F.max_pool2d(self.full(x), 2, return_indices=True)
 
 class Grow(nn.Module):
@@ -336,7 +339,7 @@ def trunk(config: AlignerConfig) -> tuple[nn.ModuleList, Grow, nn.Sequential]:
 
 def closeness(distances):
     """Distances (B, 1, H, W) as the networks take them: near is bright, mean 0 and deviation 1 over each matrix."""
-    mean, deviation = distances.mean((1, 2, 3), keepdim=True), distances.std((1, 2, 3), keepdim=True)
+    mean, deviation = distances.mean((1, 2, 3), keepdim=True), distances.std((1, 2, 3), correction=0, keepdim=True)
     return (mean - distances) / (deviation + 1e-6)
 
 # %% ../nbs/23_sasa.ipynb #37ae15b9
@@ -390,9 +393,11 @@ def parameter_table(model: nn.Module) -> dict[str, int]:
 def indices(said) -> torch.Tensor:
     """Real-valued score indices (B, S) of what a network said: points as they are; of scores (B, S, S) the best column, moved by the
     softmax of its two neighbours and itself."""
-    if said.ndim == 2: return said
-    best = said.argmax(-1)
-    near = (best[..., None] + torch.arange(-1, 2, device=said.device)).clamp(0, said.shape[-1] - 1)
+    return said if said.ndim == 2 else between_columns(said, said.argmax(-1))
+
+def between_columns(said, column) -> torch.Tensor:
+    """Columns (..., S), moved by the softmax of the scores `said` (..., S, M) of their two neighbours and their own."""
+    near = (column[..., None] + torch.arange(-1, 2, device=said.device)).clamp(0, said.shape[-1] - 1)
     return (said.gather(-1, near).softmax(-1) * near).sum(-1)
 
 def predict(model: Aligner, square: np.ndarray) -> np.ndarray:
@@ -571,10 +576,12 @@ def examined(net: Aligner, examples: list[Example], batch: int = 8) -> list[np.n
     return [beat_errors(e, s) for e, s in zip(examples, np.concatenate(said))]
 
 # %% ../nbs/23_sasa.ipynb #e7e62dbd
-def load_aligner(path) -> Aligner:
-    """The `Aligner` of a weights file that the experiment wrote, ready to be asked; UserError when it holds none."""
+def load_aligner(path, kind: type = Aligner, key: str = 'sasa') -> nn.Module:
+    """The network of a weights file that the experiment wrote, ready to be asked; UserError when it holds none of this `kind`.
+
+    key: what its header calls the `AlignerConfig`."""
     state, config, _ = load_weights(path)
-    if 'sasa' not in (config or {}): raise UserError(f'{path} holds no aligner: its header must have the configuration `sasa`')
-    net = Aligner(make(AlignerConfig, config['sasa']))
+    if key not in (config or {}): raise UserError(f'{path} holds no {kind.__name__}: its header must have the configuration `{key}`')
+    net = kind(make(AlignerConfig, config[key]))
     net.load_state_dict(state)
     return net.eval()

@@ -7,7 +7,7 @@ __all__ = ['PAPER_FPS', 'PITCH_CLASS', 'COMPRESSION', 'DECAY_S', 'RELEASE_S', 'P
            'paper_chroma', 'fold_matrix', 'key_energy', 'tuning_cents', 'to_classes', 'unit', 'cqt_chroma',
            'audio_chroma', 'sounding', 'with_partials', 'score_chroma', 'rendered_chroma', 'decaying', 'cqt_onsets',
            'audio_onsets', 'key_strokes', 'score_onsets', 'roll_features', 'heard_features', 'score_rolls',
-           'checked_features', 'cross_similarity', 'resample_frames', 'plot_similarity', 'Axes', 'to_square',
+           'checked_features', 'cross_similarity', 'resample_frames', 'at_rate', 'plot_similarity', 'Axes', 'to_square',
            'matrix_to_square', 'from_square', 'to_indices', 'transposition']
 
 # %% ../nbs/21_similarity.ipynb #bbb47c83
@@ -221,6 +221,11 @@ def resample_frames(features: np.ndarray, n: int) -> np.ndarray:
     low = np.minimum(np.floor(edge).astype(int), len(x) - 1)
     at = total[low] + (edge - low)[:, None] * x[low]
     return (np.diff(at, axis=0) / np.diff(edge)[:, None]).astype(np.float32)
+
+def at_rate(x: np.ndarray, fps: float) -> np.ndarray:
+    """Features (T, D) at FPS brought to about `fps` frames a second: a whole number of frames over the same time, means over area."""
+    n = max(1, round(len(x) * fps / FPS))
+    return x if n == len(x) else resample_frames(x, n)
 
 # %% ../nbs/21_similarity.ipynb #92edc3a0
 def plot_similarity(matrix, axes=None, fps: float = FPS, ax=None, title: str = '', path=None, colour: str = '#1f77b4'):

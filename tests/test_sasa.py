@@ -215,7 +215,7 @@ def test_weights_come_back(tmp_path):
     square = np.random.default_rng(0).random((64, 64))
     assert np.abs(predict(load_aligner(tmp_path / 'a.safetensors'), square) - predict(net, square)).max() < 1e-4
     save_weights(tmp_path / 'b.safetensors', net, {'other': net.config})
-    with pytest.raises(UserError, match='no aligner'): load_aligner(tmp_path / 'b.safetensors')
+    with pytest.raises(UserError, match='no Aligner'): load_aligner(tmp_path / 'b.safetensors')
 
 
 def test_no_weather_changes_nothing():
