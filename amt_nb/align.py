@@ -17,7 +17,7 @@ from .settings import BINS_PER_KEY, FPS, N_KEYS, UserError
 from .notes import check_notes, empty_notes, as_notes, on_keyboard, parabola_peak, parse_midi, read_midi, sort_notes, tempo_map, write_whole
 from .cqt import AudioBlocks, CQTConfig, as_blocks, audio_blocks, prepare_wave
 from .transcribe import hear, load_listener, magnitudes, products_on_one_core
-from .paths import PathConfig, TimeMap, deviation, follow, gains, priced, recording_cells, sides, score_cells, stretched
+from .paths import PathConfig, TimeMap, deviation, follow, gains, priced, recording_cells, recording_side, score_cells, score_side, stretched
 
 # %% ../nbs/25_align.ipynb #9e874df4
 @dataclass(frozen=True, eq=False)
@@ -168,9 +168,9 @@ def transposition_of(frames, onsets, notes, most: int = 12, cells: int = 300, co
         there['pitch'] += k
         return score_cells(there, cell_s, int(total_s / cell_s + 0.5) + 2)
     cells_of = [moved(k) for k in range(-most, most + 1)]
-    both = [sides(heard, cells_k, config) for cells_k in cells_of]
-    unit = max(deviation(a, b) for a, b in both)
-    worth = gains(both[0][0], [(b / unit).astype(np.float32) for _, b in both], [struck.any(1) for _, struck in cells_of], config)
+    a, bs = recording_side(heard, config), [score_side(cells_k) for cells_k in cells_of]
+    unit = max(deviation(a, b) for b in bs)
+    worth = gains(a, [(b / unit).astype(np.float32) for b in bs], [struck.any(1) for _, struck in cells_of], config)
     worth = dict(zip(range(-most, most + 1), worth))
     best = max(worth, key=worth.get)
     return best if worth[best] > 1.15 * worth[0] + 0.02 else 0

@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['MATCH_LINE_HZ', 'MATCH_LINEAR', 'MATCH_BANDS', 'SIGHTS', 'START', 'DIAGONAL', 'UP', 'LEFT', 'JUMP', 'TWO_COLUMNS',
            'TWO_ROWS', 'PEERS', 'audio_keys', 'score_keys', 'match_features', 'score_match', 'silent_zeros',
-           'sound_chroma', 'written_chroma', 'seen_recording', 'seen_score', 'spans_to_map', 'Method', 'put', 'got',
-           'warp_rows', 'walk_back', 'add_squares', 'distance_blocks', 'warp', 'DTW', 'match_cost', 'fill_cell',
-           'cheapest_edge', 'on_line', 'MATCH', 'border_frames', 'JumpDTW', 'oracle_borders', 'bar_lines', 'bar_length',
-           'sign_borders', 'gap_rows', 'walk_gaps', 'NWTW', 'SiameseConfig', 'Siamese', 'contrastive_loss',
-           'siamese_pair', 'siamese_batches', 'siamese_loss', 'load_net', 'SiameseDTW', 'DilatedConfig', 'Dilated',
-           'corner_maps', 'corner_loss', 'dilated_batches', 'dilated_loss', 'peaks', 'DilatedCNN', 'correlation',
-           'canonical', 'DeepCTW', 'Peer', 'SASA', 'Ours', 'Marked', 'read_beats', 'mazurkas']
+           'sound_chroma', 'written_chroma', 'seen_recording', 'seen_score', 'Method', 'put', 'got', 'warp_rows',
+           'walk_back', 'add_squares', 'distance_blocks', 'warp', 'DTW', 'match_cost', 'fill_cell', 'cheapest_edge',
+           'on_line', 'MATCH', 'border_frames', 'JumpDTW', 'oracle_borders', 'bar_lines', 'bar_length', 'sign_borders',
+           'gap_rows', 'walk_gaps', 'NWTW', 'SiameseConfig', 'Siamese', 'contrastive_loss', 'siamese_pair',
+           'siamese_batches', 'siamese_loss', 'load_net', 'SiameseDTW', 'DilatedConfig', 'Dilated', 'corner_maps',
+           'corner_loss', 'dilated_batches', 'dilated_loss', 'peaks', 'DilatedCNN', 'correlation', 'canonical',
+           'DeepCTW', 'Peer', 'SASA', 'Ours', 'Marked', 'read_beats', 'mazurkas']
 
 # %% ../nbs/26_aligners.ipynb #c94ab7de
 import csv
@@ -32,7 +32,7 @@ from .synth import render
 from .similarity import (COMPRESSION, audio_chroma, checked_features, at_rate, key_energy, score_chroma, sounding,
                                to_square, tuning_cents, with_partials)
 from .soft_dtw_kernels import compiled
-from .structure import JUMP_S, TimeMap, points_to_map
+from .structure import TimeMap, points_to_map, spans_to_map
 from .sasa import align_square, load_aligner
 from .sasa import Aligner as SasaNet
 from .training import load_weights
@@ -108,18 +108,6 @@ def seen_score(score, sees: str) -> np.ndarray:
     if not len(check_notes(score)): raise UserError('the score has no notes: there is nothing to align with')
     return SIGHTS[sees][1](score)
 
-
-# %% ../nbs/26_aligners.ipynb #56cacb33
-def spans_to_map(first, last, row_s: float, column_s: float, jump_s: float = JUMP_S) -> TimeMap:
-    """`TimeMap` of a path that says for each row the `first` and the `last` of its columns, (N,) each; frames stand at their middle.
-
-    A row that covers little score is put in its middle; one that covers more than `jump_s` is a jump."""
-    first, last = (np.asarray(x, float) for x in (first, last))
-    wide = np.flatnonzero((last - first) * column_s > jump_s)
-    middle = (first + last) / 2
-    middle[wide] = first[wide]
-    t, s = (np.arange(len(first)) + 0.5) * row_s, (middle + 0.5) * column_s
-    return points_to_map(np.insert(t, wide + 1, t[wide]), np.insert(s, wide + 1, (last[wide] + 0.5) * column_s), jump_s)
 
 # %% ../nbs/26_aligners.ipynb #580cf1ef
 class Method:

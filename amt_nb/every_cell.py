@@ -16,7 +16,7 @@ from .notes import on_keyboard
 from .paths import PathConfig, coarse_path, refined
 from .sasa import AlignerConfig, between_columns, closeness, load_aligner, model_config, trunk
 from .similarity import at_rate, cross_similarity
-from .structure import TimeMap, points_to_map
+from .structure import TimeMap, points_to_map, spans_to_map
 
 # %% ../nbs/28_every_cell.ipynb #7ec0588b
 class Rise(nn.Module):
@@ -106,12 +106,13 @@ class EveryCell:
         """Time map from a recording to its score, of features (T, D) and (T', D) at 50 frames a second."""
         path, _, said = self.path(recording, score)
         column = between_columns(torch.from_numpy(said), torch.from_numpy(path).long()).numpy()
-        return points_to_map((np.arange(len(path)) + 0.5) * len(recording) / FPS / len(path), (column + 0.5) * len(score) / FPS / said.shape[1])
+        return spans_to_map(column, column, len(recording) / FPS / len(path), len(score) / FPS / said.shape[1])
 
     def refine(self, recording, score, frames, onsets, notes, late_s: float = 0.0) -> TimeMap:
         """`align`, then every note looked for near the path where it is struck (chapter 24).
 
         frames, onsets: probabilities (T, 88) of a net that hears, which reports strokes `late_s` late; notes: the score's."""
+        if FPS % self.fps: raise UserError(f'{self.fps:g} rows a second are no whole number of frames: give a divisor of {FPS}')
         path, jumped, said = self.path(recording, score)
         cells = round(FPS / self.fps), len(score) / FPS / said.shape[1]
         found = refined(np.asarray(frames, np.float32), np.asarray(onsets, np.float32), on_keyboard(notes), path, jumped, cells, PathConfig(late_s=late_s))

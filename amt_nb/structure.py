@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['SAME_S', 'JUMP_S', 'KINDS', 'check_segments', 'played_starts', 'to_original', 'to_played', 'joined', 'compose',
-           'TimeMap', 'points_to_map', 'beat_map', 'carry', 'true_indices', 'rearrange_audio', 'rearrange_notes',
-           'rearrange_pedal', 'rearrange_frames', 'section', 'repeat', 'skip', 'jump', 'da_capo', 'endings',
-           'wrong_order', 'structure', 'random_structure', 'describe', 'plot_map']
+           'TimeMap', 'points_to_map', 'spans_to_map', 'beat_map', 'carry', 'true_indices', 'rearrange_audio',
+           'rearrange_notes', 'rearrange_pedal', 'rearrange_frames', 'section', 'repeat', 'skip', 'jump', 'da_capo',
+           'endings', 'wrong_order', 'structure', 'random_structure', 'describe', 'plot_map']
 
 # %% ../nbs/22_structure.ipynb #b3465eac
 from dataclasses import dataclass
@@ -116,6 +116,17 @@ def points_to_map(recording_s, score_s, jump_s: float = JUMP_S) -> TimeMap:
     k = np.flatnonzero((np.abs(np.diff(s)) > jump_s) & (np.diff(t) > 0)) + 1
     middle = np.repeat((t[k - 1] + t[k]) / 2, 2)
     return TimeMap(np.insert(t, np.repeat(k, 2), middle), np.insert(s, np.repeat(k, 2), np.stack([s[k - 1], s[k]], 1).ravel()))
+
+def spans_to_map(first, last, row_s: float, column_s: float, jump_s: float = JUMP_S) -> TimeMap:
+    """`TimeMap` of a path that says for each row the `first` and the `last` of its columns, (N,) each; frames stand at their middle.
+
+    A row that covers little score is put in its middle; one that covers more than `jump_s` is a jump."""
+    first, last = (np.asarray(x, float) for x in (first, last))
+    wide = np.flatnonzero((last - first) * column_s > jump_s)
+    middle = (first + last) / 2
+    middle[wide] = first[wide]
+    t, s = (np.arange(len(first)) + 0.5) * row_s, (middle + 0.5) * column_s
+    return points_to_map(np.insert(t, wide + 1, t[wide]), np.insert(s, wide + 1, (last[wide] + 0.5) * column_s), jump_s)
 
 # %% ../nbs/22_structure.ipynb #5062d0fc
 def beat_map(recording_beats_s, score_beats_s, recording_end_s: float | None = None, score_end_s: float | None = None) -> TimeMap:

@@ -174,3 +174,5 @@ def test_refinement_finds_the_strokes():
     reader = EveryCell(Teller(), jump=40.0)
     said = reader.refine(score_chroma(played, 50), score_chroma(score, 50), heard.frames, heard.onsets, score, -ear.decode.onset_shift_s)
     assert np.median(np.abs(said.at(played["onset_s"] + 1e-3) - score["onset_s"])) < 0.03
+    with pytest.raises(UserError, match="divisor of 50"):
+        EveryCell(Teller(), fps=20.0).refine(score_chroma(played, 50), score_chroma(score, 50), heard.frames, heard.onsets, score)
