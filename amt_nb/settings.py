@@ -6,9 +6,9 @@
 __all__ = ['FPS', 'PITCH_MIN', 'N_KEYS', 'PITCH_MAX', 'CHUNK_FRAMES', 'CHUNK_S', 'F_MIN_HZ', 'BINS_PER_KEY', 'BINS_PER_OCTAVE',
            'N_BINS', 'LATENT_CHANNELS', 'LATENT_STRIDE', 'LATENT_FRAMES', 'LATENT_KEYS', 'ALIGN_SR', 'ALIGN_WINDOW',
            'ALIGN_HOP', 'ALIGN_FRAMES', 'INSTRUMENTS', 'INSTRUMENT_PROGRAMS', 'N_INSTRUMENTS', 'SIZES', 'KIND_NAMES',
-           'figure_style', 'UserError', 'hop_length', 'nearest', 'schema_path', 'read_ini', 'overlay', 'user_file',
-           'Settings', 'load', 'to_number', 'to_bool', 'split_list', 'convert', 'convert_fields', 'make', 'fill',
-           'Paths', 'expand', 'paths']
+           'figure_style', 'UserError', 'fails', 'hop_length', 'nearest', 'schema_path', 'read_ini', 'overlay',
+           'user_file', 'Settings', 'load', 'to_number', 'to_bool', 'split_list', 'convert', 'convert_fields', 'make',
+           'fill', 'Paths', 'expand', 'paths']
 
 # %% ../nbs/00_settings.ipynb #5f2c0a85
 import configparser
@@ -64,6 +64,12 @@ SIZES = ('demo', 'gpu', 'paper')
 # %% ../nbs/00_settings.ipynb #3607318b
 class UserError(ValueError):
     """What the user can repair: one line that says what is wrong, where, and what to do."""
+
+def fails(function, *args, **named) -> None:
+    """Print the message of the UserError that function(*args, **named) must raise; AssertionError when it raises none. For cells that must fail."""
+    try: function(*args, **named)
+    except UserError as e: print(f'UserError: {e}')
+    else: raise AssertionError(f'{function.__name__} should have failed')
 
 # %% ../nbs/00_settings.ipynb #b91f2f4d
 def hop_length(sr: int) -> int:
