@@ -125,18 +125,16 @@ def unlike(roll: np.ndarray, expected: np.ndarray) -> float:
 # %% ../nbs/16_pitch_shift.ipynb #c7de1322
 def show_runs(folder, arms: tuple[str, ...]) -> list[str]:
     """Prints date, commit and command of the records collapse_ARM in `folder`, and a line for each run; returns the arms that have a record."""
-    from amt_nb.training import read_records
-    there = {r['id'].removeprefix('collapse_'): r for r in read_records(folder, 'collapse_')}
-    for arm in (a for a in arms if a in there):
-        print(f"collapse_{arm}: {there[arm]['date'][:10]}  {there[arm]['commit']}  {there[arm]['command']}")
+    from amt_nb.records import read_records, runs_in, show_origins
+    there = {r['id'].removeprefix('collapse_'): r for r in read_records(folder, 'collapse_', arms)}
+    show_origins(there.values())
     print(f"{'arm':10s} {'run':>4s} {'cycle loss':>16s} {'Frame F1':>9s} {'best shift':>11s} {'its F1':>7s} {'detector says':>14s} {'repaired':>9s}")
-    for arm in (a for a in arms if a in there):
-        m = there[arm]['metrics']
-        for run in dict.fromkeys(k.split(' ')[0] for k in m):
-            v = {k.split(' ', 1)[1]: x for k, x in m.items() if k.split(' ')[0] == run}
+    for arm, record in there.items():
+        for run in runs_in(record, ' '):
+            v = run['metrics']
             detector, repaired = (f"{v['said']:+d} ({v['confidence']:.2f})", f"{v['repaired_f1']:.1f}") if 'said' in v else ('-', '-')
-            print(f"{arm:10s} {run:>4s} {v['cycle first']:7.2f} -> {v['cycle last']:5.2f} {v['frame_f1']:9.1f} {v['best shift']:+11d} {v['best f1']:7.1f} {detector:>14s} {repaired:>9s}")
-    return [a for a in arms if a in there]
+            print(f"{arm:10s} {run['id']:>4s} {v['cycle first']:7.2f} -> {v['cycle last']:5.2f} {v['frame_f1']:9.1f} {v['best shift']:+11d} {v['best f1']:7.1f} {detector:>14s} {repaired:>9s}")
+    return list(there)
 
 # %% ../nbs/16_pitch_shift.ipynb #e8c29c5e
 class Shift(namedtuple('Shift', 'semitones confidence')):
@@ -365,9 +363,9 @@ def shift_of_cqt(cqt: np.ndarray, roll: np.ndarray, top_db: float = 80.) -> Shif
 # %% ../nbs/16_pitch_shift.ipynb #d911f15e
 def show_detector(folder) -> list[str]:
     """Prints date, commit and command of the records shift_detector_* in `folder` and their table; returns their ids."""
-    from amt_nb.training import read_records
+    from amt_nb.records import read_records, show_origins
     records = read_records(folder, 'shift_detector')
-    for r in records: print(f"{r['id']}: {r['date'][:10]}  {r['commit']}  {r['command']}")
+    show_origins(records)
     print(f"{'recordings':11s} {'rolls':18s} {'length':>6s} {'calls':>6s} {'exact':>8s} {'octave off':>11s} {'fifth off':>10s} {'sure':>7s} {'sure and wrong':>15s} {'false alarms':>13s}")
     for r in records:
         m = r['metrics']

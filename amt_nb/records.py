@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['atomic_write', 'jsonable', 'save_weights', 'load_weights', 'part_of', 'checksum', 'write_record', 'differences',
-           'read_records', 'records_fit', 'show_records', 'show_seeds', 'rng_state', 'set_rng_state', 'plain',
-           'save_checkpoint', 'load_checkpoint', 'FolderLock', 'catch_stop']
+           'read_records', 'records_fit', 'show_origins', 'show_records', 'show_seeds', 'flat_metrics', 'runs_in',
+           'rng_state', 'set_rng_state', 'plain', 'save_checkpoint', 'load_checkpoint', 'FolderLock', 'catch_stop']
 
 # %% ../nbs/08_records.ipynb #0a740433
 import json, os, random, re, signal, threading, warnings
@@ -148,10 +148,13 @@ def differences(old, new, at='') -> list[str]:
     return [] if old == new else [f'{at}: {old} then, {new} now']
 
 # %% ../nbs/08_records.ipynb #a01c850a
-def read_records(folder='nbs/results', start: str = '') -> list[dict]:
-    """The records of `folder` whose id begins with `start`, by id; UserError for a file that is no record."""
-    records = []
-    for path in sorted(Path(folder).glob(f'{start}*.json')):
+def read_records(folder='nbs/results', start: str = '', ends=None) -> list[dict]:
+    """The records of `folder` whose id begins with `start`, by id; UserError for a file that is no record.
+
+    ends: names; only the records called `start` + a name of these, in their order, as far as they are there.
+    """
+    folder, records = Path(folder), []
+    for path in sorted(folder.glob(f'{start}*.json')) if ends is None else filter(Path.exists, (folder / f'{start}{end}.json' for end in ends)):
         try: record = json.loads(path.read_text()); missing = {'date', 'commit', 'command', 'metrics', 'configuration'} - set(record)
         except ValueError: raise UserError(f'{path} is not a record: no JSON') from None
         if missing: raise UserError(f'{path} is not a record: it lacks {sorted(missing)}')
@@ -167,6 +170,12 @@ def records_fit(record: dict, config) -> list[str]:
     return differences({k: v for k, v in record['configuration'].items() if k in today}, today)
 
 # %% ../nbs/08_records.ipynb #cae73060
+def show_origins(records, config=None) -> None:
+    """Print id, date, commit and command of each record; one that does not fit `config`, today's configuration, is marked 'older run'."""
+    for r in records:
+        older = '  (older run)' if config is not None and records_fit(r, config) else ''
+        print(f"{r['id']}: {r['date'][:10]}  {r['commit']}  {r['command']}{older}")
+
 def show_records(records, metrics=None, config=None) -> None:
     """Print date, commit and command of each record, then a table of their metrics.
 
@@ -174,9 +183,7 @@ def show_records(records, metrics=None, config=None) -> None:
     a record that no longer fits it is marked 'older run'.
     """
     records = read_records(records) if isinstance(records, (str, Path)) else list(records)
-    for r in records:
-        older = '  (older run)' if config is not None and records_fit(r, config) else ''
-        print(f"{r['id']}: {r['date'][:10]}  {r['commit']}  {r['command']}{older}")
+    show_origins(records, config)
     names = list(metrics or dict.fromkeys(k for r in records for k in r['metrics']))
     width = max([len(r['id']) for r in records], default=2)
     cell = lambda v: f'{v:.4g}' if isinstance(v, (int, float)) else '–' if v is None else str(v)
@@ -195,6 +202,22 @@ def show_seeds(records, metrics: dict, times: float = 100) -> None:
     rows = [['', 'seeds', *metrics.values()], *[[name, len(ms), *(cell([times * m[k] for m in ms]) for k in metrics)] for name, ms in runs.items()]]
     width, *others = (max(len(str(row[i])) for row in rows) for i in range(len(rows[0])))
     for row in rows: print(f'{row[0]:<{width}}', *(f'{c:>{n}}' for c, n in zip(row[1:], others)), sep='  ')
+
+# %% ../nbs/08_records.ipynb #runs1in1
+def flat_metrics(figures: dict[str, dict], between: str = ': ', digits: int = 4) -> dict:
+    """Figures of several runs, {run: {metric: number}}, as the metrics of one record: 'RUN: METRIC', numbers rounded to so many digits."""
+    return {f'{run}{between}{k}': round(v, digits) for run, metrics in figures.items() for k, v in metrics.items()}
+
+def runs_in(record: dict, between: str = ': ') -> list[dict]:
+    """The runs that share one record, each as a record: `id` is what stands before the first `between` in a metric's name, `metrics` are the rest.
+
+    In the order of the record; metrics without `between` are the whole record's and left out.
+    """
+    runs = {}
+    for key, value in record['metrics'].items():
+        run, found, metric = key.partition(between)
+        if found: runs.setdefault(run, {})[metric] = value
+    return [record | {'id': run, 'metrics': metrics} for run, metrics in runs.items()]
 
 # %% ../nbs/08_records.ipynb #29f756f9
 def rng_state() -> dict:

@@ -161,20 +161,18 @@ class UnpairedObjective:
 # %% ../nbs/27_sliding.ipynb #8b4ffde9
 def show_from_nothing(folder, arms: tuple[str, ...]) -> dict[str, list[dict]]:
     """Prints date, commit and command of the records nothing_ARM in `folder`, a line for each run and the means; returns {arm: the figures of its runs}."""
-    from amt_nb.training import read_records
-    there = {r['id'].removeprefix('nothing_'): r for r in read_records(folder, 'nothing_')}
-    arms, out = [a for a in arms if a in there], {}
-    for a in arms: print(f"nothing_{a}: {there[a]['date'][:10]}  {there[a]['commit']}  {there[a]['command']}")
+    from amt_nb.records import read_records, runs_in, show_origins
+    records, out = read_records(folder, 'nothing_', arms), {}
+    show_origins(records)
     print(f"{'':36s}{'real_val':>29s}{'moved by detector':>20s}{'real_test':>14s}{'moved':>14s}")
     print(f"{'arm':13s} {'seed':>4s} {'cycle loss':>10s} {'best shift':>11s} {'its F1':>7s} {'frame':>6s} {'note':>6s} {'detector says':>14s} {'frame':>6s} {'note':>6s} {'frame':>7s} {'note':>6s} {'frame':>7s} {'note':>6s}")
     shown = ('frame_f1', 'note_f1', 'repaired_f1', 'repaired_note_f1', 'test_frame_f1', 'test_note_f1', 'test_repaired_f1', 'test_repaired_note_f1')
-    for a in arms:
-        runs = {}
-        for key, value in there[a]['metrics'].items():
-            seed, figure = key.split(' ', 1)
-            runs.setdefault(seed, {})[figure] = value
-        out[a] = list(runs.values())
-        for seed, v in runs.items():
+    for record in records:
+        a = record['id'].removeprefix('nothing_')
+        out[a] = []
+        for run in runs_in(record, ' '):
+            seed, v = run['id'], run['metrics']
+            out[a].append(v)
             says = f"{v['said']:+d} ({v['confidence']:.2f})"
             x = [v.get(k, float('nan')) for k in shown]
             print(f"{a:13s} {seed:>4s} {v['cycle']:10.3f} {v['best shift']:+11d} {v['best f1']:7.1f} {x[0]:6.1f} {x[1]:6.1f} {says:>14s} {x[2]:6.1f} {x[3]:6.1f} {x[4]:7.1f} {x[5]:6.1f} {x[6]:7.1f} {x[7]:6.1f}")

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from amt_nb import records, training
-from amt_nb.records import (FolderLock, atomic_write, catch_stop, checksum, differences, jsonable, load_checkpoint, load_weights, part_of, plain,
-                            read_records, records_fit, rng_state, save_checkpoint, save_weights, set_rng_state, show_records, write_record)
+from amt_nb.records import (FolderLock, atomic_write, catch_stop, checksum, differences, flat_metrics, jsonable, load_checkpoint, load_weights, part_of,
+                            plain, read_records, records_fit, rng_state, runs_in, save_checkpoint, save_weights, set_rng_state, show_records, write_record)
 from amt_nb.settings import UserError, make
 from amt_nb.training import TrainConfig
 
@@ -56,12 +56,21 @@ def test_records_hold_no_folder_and_know_their_configuration(tmp_path, capsys):
     assert record['metrics'] == {'f1': 71.25, 'loss': .5} and np.array_equal(np.load(tmp_path / 'run-1.npz')['f1'], [0, 1, 2])
     assert records_fit(record, {'train': CONFIG}) == []
     assert records_fit(record, {'train': NEVER}) == ['train.checkpoint_every_s: 0.0 then, 1000000000.0 now']
+    assert read_records(tmp_path, 'run-', ('2', '1')) == [record] and read_records(tmp_path, 'run-', ()) == []
     show_records(tmp_path, ['f1', 'none'], {'train': NEVER})
     out = capsys.readouterr().out
     assert '(older run)' in out and record['date'][:10] in out and record['commit'] in out and '71.25' in out
     with pytest.raises(UserError, match='letters, digits'): write_record('../x', {}, {}, 0, folder=tmp_path)
     (tmp_path / 'bad.json').write_text('{'); 
     with pytest.raises(UserError, match='bad.json is not a record'): read_records(tmp_path)
+
+
+def test_a_record_comes_apart_into_its_runs():
+    figures = {'CA_seed0': {'f1': .12344, 'best shift': 3}, 'CA_seed1': {'f1': .5}}
+    record = {'id': 'both', 'date': 'today', 'metrics': flat_metrics(figures, ' ') | {'seconds': 2}}
+    assert record['metrics'] == {'CA_seed0 f1': .1234, 'CA_seed0 best shift': 3, 'CA_seed1 f1': .5, 'seconds': 2}
+    assert runs_in(record, ' ') == [{'id': 'CA_seed0', 'date': 'today', 'metrics': {'f1': .1234, 'best shift': 3}}, {'id': 'CA_seed1', 'date': 'today', 'metrics': {'f1': .5}}]
+    assert runs_in(record) == [] and runs_in({'metrics': {'a: b: c': 1}})[0]['metrics'] == {'b: c': 1}
 
 
 def test_checksum_tells_kind_shape_and_order(tmp_path):
