@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from .settings import UserError
+from .plain import read_weights
 
 # %% ../nbs/08_records.ipynb #dc38c842
 def atomic_write(path, data: bytes) -> None:
@@ -58,17 +59,10 @@ def save_weights(path, models, config=None, card: dict | None = None, dtype=None
     return Path(path)
 
 # %% ../nbs/08_records.ipynb #e3f2c3e4
-def load_weights(path) -> tuple[dict, dict, dict]:
+def load_weights(path) -> tuple[dict, dict | None, dict]:
     """(state dict of float32 tensors, configuration, card) of a file written by `save_weights`; UserError if it is none."""
-    from safetensors import SafetensorError, safe_open
-    if not Path(path).is_file(): raise UserError(f'no weights at {path}')
-    try:
-        with safe_open(str(path), 'pt') as f:
-            meta = f.metadata() or {}
-            state = {k: f.get_tensor(k) for k in f.keys()}
-    except (SafetensorError, OSError) as e: raise UserError(f'{path} is not a whole weights file ({e})') from None
-    state = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
-    return state, json.loads(meta.get('config', 'null')), json.loads(meta.get('card', '{}'))
+    state, config, card = read_weights(path, 'pt')
+    return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}, config, card
 
 # %% ../nbs/08_records.ipynb #4acd2bcc
 def part_of(state: dict, name: str) -> dict:

@@ -22,7 +22,7 @@ import numpy as np
 from .settings import CHUNK_FRAMES, FPS, LATENT_STRIDE, N_BINS, N_KEYS, UserError, make
 from .notes import DecodeConfig, decode, empty_notes, sort_notes
 from .cqt import AudioBlocks, CQTConfig, LevelMeter, as_blocks, audio_blocks, block_windows, normalise, prepare_wave, stream, window_magnitude
-from .plain import PlainNet
+from .plain import PlainNet, read_weights
 
 # %% ../nbs/15_transcribe.ipynb #1205089d
 @dataclass(frozen=True, eq=False)
@@ -353,15 +353,7 @@ def latent_listener(path, config: dict):
 @lru_cache(maxsize=4)
 def _load(path: Path, stamp) -> Listener:
     "The listener in the file; `stamp` makes a changed file a new one."
-    import json
-    from safetensors import SafetensorError, safe_open
-    if not path.is_file(): raise UserError(f'no weights at {path}')
-    try:
-        with safe_open(str(path), 'np') as file:
-            meta = file.metadata() or {}
-            state = {k.removeprefix('net.'): file.get_tensor(k) for k in file.keys() if k.startswith('net.')}
-    except (SafetensorError, OSError) as error: raise UserError(f'{path} is not a whole weights file ({error})') from None
-    config, card = json.loads(meta.get('config', 'null')), json.loads(meta.get('card', '{}'))
+    state, config, card = read_weights(path, start='net.')
     if not isinstance(config, dict) or 'cqt' not in config or not {'harmonic', 'G'} & set(config):
         raise UserError(f'{path} holds no transcriber: its header must have the configuration of a net and of its CQT')
     net = PlainNet(state, config['harmonic']) if 'harmonic' in config else latent_listener(path, config)
