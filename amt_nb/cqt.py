@@ -9,7 +9,7 @@ __all__ = ['LOBES', 'BAND_HZ', 'BLOCK_FRAMES', 'CLIPPED_SHARE', 'FOREIGN', 'SILE
            'warn_clipped', 'prepare_wave', 'mono', 'open_sound', 'promised_samples', 'AudioBlocks', 'audio_blocks',
            'load_audio', 'as_blocks', 'stream', 'block_windows', 'window_magnitude', 'block_stream', 'torch_groups',
            'torch_magnitude', 'cqt_magnitude', 'array_magnitude', 'LevelMeter', 'level_db', 'normalise', 'features',
-           'cqt', 'plot_cqt']
+           'cqt', 'plot_cqt', 'move']
 
 # %% ../nbs/02_cqt.ipynb #877dc6df
 import os
@@ -491,3 +491,15 @@ def plot_cqt(c: np.ndarray, ax=None, first_s: float = 0.0, title: str = "", vmin
     ax.set_yticks(np.arange(0, N_BINS, BINS_PER_OCTAVE), [f"A{i}" for i in range(8)])
     ax.set(xlabel="time (s)", ylabel="pitch", title=title)
     return ax
+
+# %% ../nbs/02_cqt.ipynb #moved1cqt
+def move(x, steps: int, fill=0):
+    """x (..., n), array or tensor, moved up by `steps` places along its last axis (down where negative); what leaves is lost, `fill` comes in.
+
+    fill: a number, or what broadcasts over x. One key up is 1 place of a roll (..., 88) and 4 of a CQT (..., 352).
+    """
+    out, n = x.clone() if hasattr(x, 'clone') else x.copy(), x.shape[-1]
+    out[...] = fill
+    if steps >= 0: out[..., steps:] = x[..., :max(n - steps, 0)]
+    else: out[..., :max(n + steps, 0)] = x[..., -steps:]
+    return out

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ONSET_WIDTH', 'stack_partials', 'Block', 'HarmonicConfig', 'HarmonicNet', 'macs_per_second', 'targets', 'direct_loss',
-           'AugmentConfig', 'crop_level', 'recolour', 'move', 'DirectBatches', 'fold_norms']
+           'AugmentConfig', 'crop_level', 'recolour', 'DirectBatches', 'fold_norms']
 
 # %% ../nbs/09_harmonic.ipynb #126cd4d8
 import math
@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from .settings import BINS_PER_KEY, FPS, N_BINS, N_KEYS, PITCH_MIN, UserError
 from .notes import first_frame, end_frame
+from .cqt import move
 from .plain import KERNELS, harmonic_steps
 
 # %% ../nbs/09_harmonic.ipynb #a0dd810e
@@ -148,14 +149,6 @@ def recolour(x, rng, config: AugmentConfig = AugmentConfig()):
         db = 10 * np.log10(10 ** (db / 10) + power)
     db += level - crop_level(db) + rng.normal(0, config.level_db)
     return np.clip(db / 40 + 1, -1, 1).astype(np.float32)
-
-def move(x, steps: int, fill: float):
-    """x (T, n) moved up by `steps` places along its last axis; `fill` comes in."""
-    if abs(steps) > x.shape[1]: raise UserError(f'harmonic: cannot move {x.shape[1]} places by {steps}')
-    out = np.full_like(x, fill)
-    if steps >= 0: out[:, steps:] = x[:, :x.shape[1] - steps]
-    else: out[:, :steps] = x[:, -steps:]
-    return out
 
 # %% ../nbs/09_harmonic.ipynb #8739fb1e
 class DirectBatches:

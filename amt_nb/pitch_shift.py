@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['HEARING', 'PIECES', 'FLOOR_DB', 'REACH', 'SHIFTS', 'REGISTERS', 'OFFSETS', 'TUNINGS', 'MOST_S', 'SURE_OF_PLACE',
-           'SUPPORT_PARTIALS', 'SUPPORT_FROM', 'SUPPORT_SLOPE', 'move', 'key_spectra', 'activations', 'Verdict',
-           'LinearWorld', 'register', 'unlike', 'show_runs', 'Shift', 'contrast', 'rises', 'strikes', 'fingerprints',
+           'SUPPORT_PARTIALS', 'SUPPORT_FROM', 'SUPPORT_SLOPE', 'key_spectra', 'activations', 'Verdict', 'LinearWorld',
+           'register', 'unlike', 'show_runs', 'Shift', 'contrast', 'rises', 'strikes', 'fingerprints',
            'register_shares', 'evidence', 'knowledge', 'salience', 'scores', 'alignment', 'standing_out', 'summits',
            'judge', 'check_roll', 'direction', 'weigh', 'excerpts', 'estimate_shift', 'shift_of_cqt', 'show_detector',
            'ShiftWatch', 'note_support', 'support_loss', 'Scene', 'ShiftExplorer']
@@ -20,19 +20,11 @@ from pathlib import Path
 import numpy as np
 from .settings import BINS_PER_KEY, BINS_PER_OCTAVE, FPS, N_BINS, N_KEYS, PITCH_MIN, UserError
 from .notes import as_notes, from_roll, sonify, to_roll
-from .cqt import SILENCE_DB, CQTConfig, cqt_magnitude, level_db, normalise, prepare_wave
+from .cqt import SILENCE_DB, CQTConfig, cqt_magnitude, level_db, move, normalise, prepare_wave
 from .metrics import frame_f1
 
 # %% ../nbs/16_pitch_shift.ipynb #10d22775
 HEARING = CQTConfig(filter_scale=0.6, centre=0.5)     # the spectrogram of this chapter
-
-def move(x: np.ndarray, steps: int) -> np.ndarray:
-    """x (..., n) moved up by `steps` along its last axis; what leaves is lost, zeros (False) come in."""
-    out, n = np.zeros_like(x), x.shape[-1]
-    if abs(steps) >= n: return out
-    if steps >= 0: out[..., steps:] = x[..., :n - steps]
-    else: out[..., :steps] = x[..., -steps:]
-    return out
 
 def key_spectra(sr: int = 16000, key: int = 36) -> np.ndarray:
     """(88, 352): magnitudes of one plain tone on each key, greatest value 1: the CQT of a tone on `key`, moved along the axis."""

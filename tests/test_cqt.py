@@ -7,9 +7,10 @@ import time
 import warnings
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings, strategies as st
 from amt_nb import cqt as C
-from amt_nb.cqt import CQTConfig, LevelMeter, audio_blocks, bin_hz, cqt, cqt_magnitude, features, frame_count, kernel_s, level_db, load_audio, normalise, prepare_wave, stream
+from amt_nb.cqt import CQTConfig, LevelMeter, audio_blocks, bin_hz, cqt, cqt_magnitude, features, frame_count, kernel_s, level_db, load_audio, move, normalise, prepare_wave, stream
 from amt_nb.settings import UserError
 
 OURS = CQTConfig(0.6, 0.5)
@@ -408,3 +409,12 @@ def test_plot(tmp_path):
     matplotlib.use("agg")
     ax = C.plot_cqt(np.full((100, 352), -1, np.float32), first_s=3, title="x")
     assert ax.get_xlim() == (3, 5) and ax.get_title() in ("x", "") and C.plot_cqt(np.zeros((1, 352)), ax=ax) is ax
+
+
+@pytest.mark.parametrize("k", [-90, -88, -3, 0, 3, 88, 90])
+def test_move(k):
+    x = np.arange(3 * 88, dtype=np.float32).reshape(3, 88) + 1
+    out = move(x, k, -1)
+    expected = [[row[i - k] if 0 <= i - k < 88 else -1 for i in range(88)] for row in x]
+    assert out.dtype == x.dtype and (out == expected).all() and (move(torch.from_numpy(x), k, -1).numpy() == out).all()
+    assert (move(x > 9, k) == (move(x, k) > 9)).all() and x[0, 0] == 1, "x stays what it was"

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from amt_nb.cqt import cqt
+from amt_nb.cqt import cqt, move
 from amt_nb.notes import as_notes, sonify, to_roll
 from amt_nb.pitch_shift import (HEARING, PIECES, SHIFTS, LinearWorld, Shift, ShiftExplorer, ShiftWatch, activations, check_roll, evidence, excerpts, fingerprints,
-                                key_spectra, knowledge, move, note_support, scores, shift_of_cqt, show_detector, show_runs, estimate_shift, support_loss)
+                                key_spectra, knowledge, note_support, scores, shift_of_cqt, show_detector, show_runs, estimate_shift, support_loss)
 from amt_nb.settings import N_KEYS, UserError
 from amt_nb.synth import render
 
@@ -178,13 +178,6 @@ def test_scores_are_the_weighted_evidence():
     prints, shares = fingerprints(db, to_roll(notes, 250)), to_roll(notes, 250).mean(0)
     plain = (evidence(prints) * knowledge()["weights"]).sum((1, 2, 3))
     assert np.allclose(plain[12:37], scores(prints, shares / shares.sum())[12:37, 3], atol=.05) and SHIFTS[plain.argmax()] == 0
-
-
-@pytest.mark.parametrize("k", [-90, -88, -3, 0, 3, 88, 90])
-def test_move(k):
-    x = np.arange(88)[None] > 0
-    out = move(x, k)
-    assert out.shape == x.shape and (abs(k) < 88 or not out.any()) and (k or (out == x).all()) and (move(move(x, k), -k) <= x).all()
 
 
 def test_linear_world_cannot_tell_and_pairs_can():
