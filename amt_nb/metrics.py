@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['Score', 'score_from_counts', 'same_columns', 'frame_counts', 'frame_score', 'frame_f1', 'plot_errors',
            'frame_f1_mean', 'frame_f1_pooled', 'chunk_f1', 'frame_f1_chunk_mean', 'instrument_f1', 'frame_f1_macro',
-           'frame_f1_channel_mean', 'note_score', 'note_f1', 'evaluate', 'mean_scores', 'share_within',
-           'alignment_accuracy', 'DieboldMariano', 'student_p', 'dm_result', 'diebold_mariano', 'holm', 'Interval',
-           'bootstrap', 'Paired', 'paired_difference']
+           'frame_f1_channel_mean', 'note_score', 'note_f1', 'evaluate', 'mean_scores', 'grouped_scores', 'show_scores',
+           'share_within', 'alignment_accuracy', 'DieboldMariano', 'student_p', 'dm_result', 'diebold_mariano', 'holm',
+           'Interval', 'bootstrap', 'Paired', 'paired_difference']
 
 # %% ../nbs/05_metrics.ipynb #929dfe7d
 from typing import NamedTuple
@@ -141,6 +141,16 @@ def mean_scores(scores: list[dict]) -> dict:
     """Mean over recordings of dicts as `evaluate` gives them."""
     if not scores: raise UserError('no recording to take a mean over')
     return {key: float(np.mean([s[key] for s in scores])) for key in scores[0]}
+
+def grouped_scores(name: str, scores: list[dict], groups) -> dict[str, dict]:
+    """{name: mean of all, 'name GROUP': mean of each group, by name}; scores[i] is what `evaluate` gives of a recording of groups[i] (a microphone, an instrument)."""
+    within = {g: [s for s, of in zip(scores, groups, strict=True) if of == g] for g in sorted(set(groups))}
+    return {name: mean_scores(scores)} | {f'{name} {g}': mean_scores(some) for g, some in within.items()}
+
+def show_scores(figures: dict[str, dict]) -> None:
+    """Print a line for each name of `figures`: Frame F1, note F1 and note F1 with offsets, in percent."""
+    for name, f in figures.items():
+        print(f"{name:20s} frame {100 * f['frame_f1']:.1f}  note {100 * f['note_f1']:.1f}  with offset {100 * f['note_offset_f1']:.1f}")
 
 # %% ../nbs/05_metrics.ipynb #d68468e0
 def share_within(errors_s, tolerance_s: float) -> float:

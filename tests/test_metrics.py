@@ -105,6 +105,9 @@ def test_evaluate_and_its_length():
     assert all(type(v) is float for v in result.values())
     assert set(M.evaluate(empty_notes(), empty_notes()).values()) == {1.0}
     with pytest.raises(UserError): M.mean_scores([])
+    rows = [{'f': 1.}, {'f': 0.}, {'f': .5}]
+    assert M.grouped_scores('all', rows, 'bab') == {'all': {'f': .5}, 'all a': {'f': 0.}, 'all b': {'f': .75}}
+    with pytest.raises(ValueError): M.grouped_scores('all', rows, 'ba')
 
 
 def test_multi_instrument_notes_reach_the_rolls():
