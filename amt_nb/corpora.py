@@ -6,7 +6,7 @@
 __all__ = ['MUSIC21_LICENCE', 'KEYBOARD', 'QUARTETS', 'RECIPE_VERSION', 'ENSEMBLES', 'COLOURS', 'LONG_S', 'DATASETS', 'DiskFull',
            'save_whole', 'chorales', 'corpus_score', 'played_part', 'Rendering', 'render_scores', 'CorpusConfig',
            'embedded', 'Features', 'audio_key', 'prepare_one', 'prepare', 'chunk_queue', 'Pools', 'PoolConfig',
-           'parse_ratio', 'split', 'Shuffles', 'rows_by_instrument', 'Batches', 'dataset', 'table']
+           'parse_ratio', 'split', 'Shuffles', 'rows_by_instrument', 'Batches', 'Crops', 'dataset', 'table']
 
 # %% ../nbs/06_corpora.ipynb #ee5dcf2a
 import contextlib, errno, functools, importlib.metadata, os, re, shutil, sys, time, zipfile, zlib
@@ -482,6 +482,24 @@ class Batches:
             out |= {'paired_audio': sound(rows), 'paired_score': keys(rows) * 2 - 1}
             if self.onsets: out['paired_onset'] = keys(rows, True)
         return out
+
+# %% ../nbs/06_corpora.ipynb #crops1cor
+class Crops:
+    """step -> the batch of `source` with each sample cut to `frames` frames at a place of its own: a pure function of (seed, step).
+
+    source: step -> dict of tensors (B, C, 256, N) as `Batches` gives them; what is paired is cut at the same places. every: places are
+    multiples of so many frames; most: samples of a kind that are kept, the first ones.
+    """
+    def __init__(self, source, seed: int = 0, frames: int = 64, every: int = 1, most: int = 32):
+        if not 1 <= frames <= CHUNK_FRAMES or every < 1: raise UserError(f'crops of {frames} frames at every {every}-th: 1 to {CHUNK_FRAMES} frames, at steps of at least 1')
+        self.source, self.seed, self.frames, self.every, self.most = source, seed, frames, every, most
+
+    def __call__(self, step):
+        "The batch of this step."
+        import torch
+        rng, places = np.random.default_rng([self.seed, step]), (CHUNK_FRAMES - self.frames) // self.every + 1
+        at = {kind: self.every * rng.integers(0, places, self.most) for kind in ('audio', 'score', 'paired')}
+        return {k: torch.stack([x[:, a:a + self.frames] for x, a in zip(v, at[k.split('_')[0]])]) for k, v in self.source(step).items()}
 
 # %% ../nbs/06_corpora.ipynb #baa9722c
 DATASETS = ('embedded', 'maps', 'asap', 'guitarset', 'musicnet')

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['HEARING', 'PIECES', 'FLOOR_DB', 'REACH', 'SHIFTS', 'REGISTERS', 'OFFSETS', 'TUNINGS', 'MOST_S', 'SURE_OF_PLACE',
            'SUPPORT_PARTIALS', 'SUPPORT_FROM', 'SUPPORT_SLOPE', 'key_spectra', 'activations', 'Verdict', 'LinearWorld',
-           'register', 'unlike', 'show_runs', 'Shift', 'contrast', 'rises', 'strikes', 'fingerprints',
+           'register', 'unlike', 'f1_by_shift', 'show_runs', 'Shift', 'contrast', 'rises', 'strikes', 'fingerprints',
            'register_shares', 'evidence', 'knowledge', 'salience', 'scores', 'alignment', 'standing_out', 'summits',
            'judge', 'check_roll', 'direction', 'weigh', 'excerpts', 'estimate_shift', 'shift_of_cqt', 'show_detector',
            'ShiftWatch', 'note_support', 'support_loss', 'Scene', 'ShiftExplorer']
@@ -113,6 +113,14 @@ def unlike(roll: np.ndarray, expected: np.ndarray) -> float:
     """Half the L1 distance, 0..1, between how often a roll (T, 88) has each key, smoothed over an octave, and what is expected (88,); 1 for an empty roll."""
     share = np.convolve(roll.sum(0) / max(roll.sum(), 1), np.full(11, 1 / 11), 'same')
     return float(abs(share - expected).sum() / 2) if roll.any() else 1.
+
+# %% ../nbs/16_pitch_shift.ipynb #f1shift0
+def f1_by_shift(rolls, truths, shifts=range(-12, 13)) -> np.ndarray:
+    """(len(shifts),): mean over recordings of the Frame F1 (%) of rolls (T, 88) moved down by each of `shifts` semitones, beside what is true.
+
+    A transcription that is right but for a shift has one high value, in the wrong place.
+    """
+    return np.mean([[100 * frame_f1(move(said, -k), true) for k in shifts] for said, true in zip(rolls, truths, strict=True)], axis=0)
 
 # %% ../nbs/16_pitch_shift.ipynb #c7de1322
 def show_runs(folder, arms: tuple[str, ...]) -> list[str]:

@@ -269,6 +269,24 @@ def test_scores_without_sound_and_sounds_without_notes(tmp_path):
     assert set(b) == {'audio', 'score'}
 
 
+@settings(max_examples=30, deadline=None)
+@given(frames=st.integers(1, 256), every=st.integers(1, 300), most=st.integers(1, 6), step=st.integers(0, 9))
+def test_crops_are_cut_on_the_grid_and_pairs_together(frames, every, most, step):
+    import torch
+    count = torch.arange(256.)[None, None, :, None] + 1000 * torch.arange(4.)[:, None, None, None]      # a value tells sample and frame
+    whole = {'audio': count, 'score': count, 'paired_audio': count, 'paired_score': -count}
+    cut = co.Crops(lambda step: whole, 5, frames, every, most)(step)
+    for k, v in cut.items():
+        first = v[:, 0, 0, 0].abs() - 1000 * torch.arange(len(v))
+        assert v.shape == (min(most, 4), 1, frames, 1) and (v.abs().diff(dim=2) == 1).all() and (first % every == 0).all() and first.min() >= 0
+    assert torch.equal(cut['paired_audio'], -cut['paired_score'])
+
+
+@pytest.mark.parametrize('wrong', [{'frames': 0}, {'frames': 257}, {'every': 0}])
+def test_crops_longer_than_a_chunk_are_refused(wrong):
+    with pytest.raises(UserError, match='1 to 256 frames'): co.Crops(lambda step: {}, **wrong)
+
+
 def test_a_changed_file_is_prepared_anew(tmp_path):
     soundfile.write(tmp_path / 'a.wav', noise(1), SR)
     r = co.Recording('a', 'x', audio=tmp_path / 'a.wav')
