@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['ChannelNorm', 'ResidualBlock', 'linear_attention', 'LinearAttention', 'SpaceToDepth', 'DepthToSpace', 'down', 'up',
-           'he_init', 'VAEConfig', 'vae_encoder', 'vae_decoder', 'check_roll', 'ScoreVAE', 'focal_loss', 'kl_to_normal',
-           'vae_loss']
+           'he_init', 'VAEConfig', 'vae_encoder', 'vae_decoder', 'check_roll', 'ScoreVAE', 'size_of', 'focal_loss',
+           'kl_to_normal', 'vae_loss']
 
 # %% ../nbs/10_score_vae.ipynb #09185dd3
 from dataclasses import dataclass
@@ -225,6 +225,13 @@ class ScoreVAE(nn.Module):
     def forward(self, roll: Tensor, noise: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         mean, logvar = self.encode(roll)
         return self.decode(self.sample(mean, logvar, noise)), mean, logvar
+
+# %% ../nbs/10_score_vae.ipynb #sizeof0vae
+def size_of(net, *shape):
+    """(parameters, GFLOP of one forward pass, what comes out) of a net on the device 'meta'; shape: of its input. A multiply-add counts as two."""
+    from torch.utils.flop_counter import FlopCounterMode
+    with FlopCounterMode(display=False) as count, torch.no_grad(): out = net(torch.empty(shape, device='meta'))
+    return sum(p.numel() for p in net.parameters()), count.get_total_flops() / 1e9, out
 
 # %% ../nbs/10_score_vae.ipynb #7b101b13
 def focal_loss(logits: Tensor, target: Tensor, gamma: float = 2.0, alpha: float = 0.75) -> Tensor:
