@@ -8,10 +8,11 @@ __all__ = ['BODIES', 'MODELS', 'window', 'neighbours', 'biases', 'one_logit', 'a
            'local_attention', 'attention_weights', 'SASA', 'AlignerConfig', 'model_config', 'Shrink', 'Grow', 'Body',
            'trunk', 'closeness', 'Dense', 'Aligner', 'parameter_table', 'indices', 'between_columns', 'predict',
            'align_square', 'path_points', 'path_loss', 'frame_loss', 'class_loss', 'aligner_loss', 'Pair', 'read_beats',
-           'asap_pair', 'weathered', 'ExampleConfig', 'crop_of', 'Example', 'example', 'batches', 'beat_errors',
-           'figures', 'examined', 'load_aligner']
+           'asap_pair', 'weathered', 'toy_pair', 'ExampleConfig', 'crop_of', 'Example', 'example', 'batches',
+           'beat_errors', 'figures', 'examined', 'by_warping', 'figures_by_sort', 'load_aligner']
 
 # %% ../nbs/23_sasa.ipynb #84789280
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,9 +23,9 @@ from torch.nn import functional as F
 
 from .settings import UserError, fill, make, nearest
 from .metrics import alignment_accuracy
-from .notes import read_midi
+from .notes import as_notes, read_midi
 from .similarity import Axes, from_square, resample_frames, score_chroma, to_square, unit
-from .soft_dtw import soft_dtw_divergence
+from .soft_dtw import dtw_path, mean_columns, soft_dtw_divergence
 from .soft_dtw_kernels import compiled, spread
 from .training import load_weights
 from .structure import SAME_S, TimeMap, beat_map, carry, random_structure, rearrange_frames, to_played, true_indices
@@ -487,6 +488,18 @@ def weathered(chroma: np.ndarray, fps: float, rng, strength: float = 1.0) -> np.
     x = x * np.exp(strength * rng.normal(size=12) * 0.15) + strength * (rng.uniform(0, 0.15) * np.abs(rng.normal(size=x.shape)) + rng.uniform(0, 0.1))
     return unit(x.astype(np.float32))
 
+# %% ../nbs/23_sasa.ipynb #toypair0
+def toy_pair(seed: int, n: int = 48) -> Pair:
+    """`Pair` of a random walk of n beats in two parts, played freely over a score of two beats a second: 20 chroma frames a second, exact beats, no data set.
+
+    Same seed, same piece."""
+    rng = np.random.default_rng(seed)
+    beats = 0.3 + np.cumsum(rng.uniform(0.4, 0.7, n))
+    tune = np.cumsum(rng.choice([-5, -3, -2, 2, 4, 7], n)) % 24 + 60
+    notes = lambda on: as_notes(np.tile(on, 2), np.tile(on, 2) + 0.45, np.append(tune, tune - rng.choice([15, 16, 20])))
+    a, b = (score_chroma(notes(t), 20) for t in (beats, np.arange(n) * 0.5))
+    return Pair(f'toy {seed}', f'toy {seed}', 'nobody', 20.0, a, b, beat_map(beats, np.arange(n) * 0.5, len(a) / 20, len(b) / 20), beats, beats)
+
 # %% ../nbs/23_sasa.ipynb #b45d8a86
 @dataclass(frozen=True)
 class ExampleConfig:
@@ -574,6 +587,14 @@ def examined(net: Aligner, examples: list[Example], batch: int = 8) -> list[np.n
     with torch.inference_mode():
         said = [indices(net(torch.from_numpy(np.stack([e.square for e in examples[i:i + batch]])[:, None]))).double().numpy() for i in range(0, len(examples), batch)]
     return [beat_errors(e, s) for e, s in zip(examples, np.concatenate(said))]
+
+def by_warping(example: Example) -> np.ndarray:
+    """Index (S,) of each row's place in the score by plain warping on the example's square: what needs no learning, and cannot jump."""
+    return mean_columns(dtw_path(None, None, cost=np.ascontiguousarray(example.square[:, :example.axes.columns], dtype=np.float64)))
+
+def figures_by_sort(asked: dict[str, list[Example]], errors_of: Callable) -> dict:
+    """`figures` of each sort of examples in `asked`, together: {'within_100 SORT': …}. errors_of: examples -> arrays of seconds, as `examined` gives them."""
+    return {f'{k} {sort}': v for sort, examples in asked.items() for k, v in figures(errors_of(examples)).items()}
 
 # %% ../nbs/23_sasa.ipynb #e7e62dbd
 def load_aligner(path, kind: type = Aligner, key: str = 'sasa') -> nn.Module:

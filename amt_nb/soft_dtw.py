@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['checked_lengths', 'checked_finite', 'checked', 'inside', 'refuse_second_order', 'SoftDTW', 'as_tensors', 'prepared',
-           'soft_dtw', 'told', 'cost_matrix', 'expected_alignment', 'dtw_path', 'sharp_forward', 'sharp_back',
-           'sharp_one', 'Sharp', 'sharp_soft_dtw', 'mean_cost_dtw', 'soft_dtw_divergence', 'SoftDTWConfig', 'stack',
-           'barycentre']
+           'soft_dtw', 'told', 'cost_matrix', 'expected_alignment', 'dtw_path', 'mean_columns', 'sharp_forward',
+           'sharp_back', 'sharp_one', 'Sharp', 'sharp_soft_dtw', 'mean_cost_dtw', 'soft_dtw_divergence',
+           'SoftDTWConfig', 'stack', 'barycentre']
 
 # %% ../nbs/20_soft_dtw.ipynb #fe464fc4
 import math
@@ -166,6 +166,10 @@ def dtw_path(x, y, cost='sqeuclidean', band=None):
     rows = gradients(p, {'path'})[3][0]
     k = np.flatnonzero(rows >= 0)
     return np.stack([rows[k], k - rows[k]], axis=1)
+
+def mean_columns(path: np.ndarray) -> np.ndarray:
+    """(N,): the mean column of each row of a path (K, 2) from `dtw_path`: one place in y for each frame of x, where the path stays in a row its middle."""
+    return np.bincount(path[:, 0], path[:, 1]) / np.bincount(path[:, 0])
 
 # %% ../nbs/20_soft_dtw.ipynb #19c0f4bb
 @compiled

@@ -5,12 +5,11 @@ import torch
 from hypothesis import given, settings, strategies as st
 
 from amt_nb.notes import as_notes, write_midi
-from amt_nb.sasa import (MODELS, SASA, Aligner, AlignerConfig, ExampleConfig, Pair, aligner_loss, align_square, asap_pair, attend, attend_back, attention_weights, batches,
+from amt_nb.sasa import (MODELS, SASA, Aligner, AlignerConfig, ExampleConfig, aligner_loss, align_square, asap_pair, attend, attend_back, attention_weights, batches,
                          beat_errors, class_loss, example, examined, figures, frame_loss, indices, load_aligner, local_attention, model_config, parameter_table,
-                         path_loss, predict, read_beats, weathered)
+                         path_loss, predict, read_beats, toy_pair, weathered)
 from amt_nb.settings import UserError
 from amt_nb.similarity import score_chroma
-from amt_nb.structure import beat_map
 from amt_nb.training import TrainConfig, Turn, fit, save_weights
 
 torch.set_num_threads(1)
@@ -151,18 +150,10 @@ def test_losses():
     assert torch.isfinite(class_loss(torch.zeros(1, 64, 64), y * 100 - 500))
 
 
-def toy_pair(seed=0, n=60):
-    rng = np.random.default_rng(seed)
-    beats = 0.3 + np.cumsum(rng.uniform(0.4, 0.7, n))
-    pitch = rng.integers(48, 84, n)
-    written, played = as_notes(np.arange(n) * 0.5, np.arange(n) * 0.5 + 0.45, pitch), as_notes(beats, beats + 0.4, pitch)
-    return Pair('toy', f'work{seed}', 'Nobody', 20.0, score_chroma(played, 20), score_chroma(written, 20), beat_map(beats, np.arange(n) * 0.5, beats[-1] + 0.4, n * 0.5), beats, beats)
-
-
 @few
 @given(st.integers(0, 10**6))
 def test_examples_are_exact_and_pure(seed):
-    pair, config = toy_pair(), ExampleConfig(8, 16, 0.8)
+    pair, config = toy_pair(0), ExampleConfig(8, 16, 0.8)
     a, b = example(pair, 64, seed, config), example(pair, 64, seed, config)
     assert (a.square == b.square).all() and (a.indices == b.indices).all()
     assert np.isfinite(a.square).all() and -0.51 <= a.indices.min() and a.indices.max() <= a.axes.columns - 0.49
