@@ -11,7 +11,7 @@ __all__ = ['MATCH_LINE_HZ', 'MATCH_LINEAR', 'MATCH_BANDS', 'SIGHTS', 'START', 'D
            'gap_rows', 'walk_gaps', 'NWTW', 'SiameseConfig', 'Siamese', 'contrastive_loss', 'siamese_pair',
            'siamese_batches', 'siamese_loss', 'load_net', 'SiameseDTW', 'DilatedConfig', 'Dilated', 'corner_maps',
            'corner_loss', 'dilated_batches', 'dilated_loss', 'peaks', 'DilatedCNN', 'correlation', 'canonical',
-           'DeepCTW', 'Peer', 'SASA', 'Ours', 'Marked', 'read_beats', 'mazurkas']
+           'DeepCTW', 'Peer', 'SASA', 'Ours', 'Refined', 'Marked', 'read_beats', 'mazurkas']
 
 # %% ../nbs/26_aligners.ipynb #c94ab7de
 import csv
@@ -35,6 +35,8 @@ from .soft_dtw_kernels import compiled
 from .structure import TimeMap, points_to_map, spans_to_map
 from .sasa import align_square, load_aligner
 from .sasa import Aligner as SasaNet
+from .transcribe import hear, load_listener
+from .paths import PathConfig, refined_map
 from .training import load_weights
 
 # %% ../nbs/26_aligners.ipynb #569df054
@@ -768,6 +770,21 @@ class Ours(Method):
         from amt_nb.align import align
         if not isinstance(recording, tuple): raise UserError('our aligner needs the sound: give (wave, sample rate), not features')
         found = align(recording[0], score, recording[1], semitones=self.semitones).map
+        return points_to_map(found.recording_s, found.score_s)
+
+@dataclass(frozen=True)
+class Refined(Method):
+    """Any of them, and then every note looked for near the path by what a net hears: the second stage of chapter 24. It needs the sound."""
+    method: Method = DTW()
+    ear: str = 'ear'                # the weights that listen
+    sees: str = 'sound'
+
+    def align(self, recording, score) -> TimeMap:
+        """See `Method.align`; recording: (wave, sr), score: note array."""
+        if not isinstance(recording, tuple): raise UserError('the second stage needs the sound: give (wave, sample rate), not features')
+        listener = load_listener(self.ear)
+        heard = hear(*recording, listener)
+        found = refined_map(self.method.align(recording, score), heard.frames, heard.onsets, score, PathConfig(late_s=-listener.decode.onset_shift_s))
         return points_to_map(found.recording_s, found.score_s)
 
 # %% ../nbs/26_aligners.ipynb #355922f9

@@ -12,8 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from .settings import FPS, UserError, nearest
-from .notes import on_keyboard
-from .paths import PathConfig, coarse_path, refined
+from .paths import PathConfig, coarse_path, refined_map
 from .sasa import AlignerConfig, between_columns, closeness, load_aligner, model_config, trunk
 from .similarity import at_rate, cross_similarity
 from .structure import TimeMap, points_to_map, spans_to_map
@@ -112,10 +111,7 @@ class EveryCell:
         """`align`, then every note looked for near the path where it is struck (chapter 24).
 
         frames, onsets: probabilities (T, 88) of a net that hears, which reports strokes `late_s` late; notes: the score's."""
-        if FPS % self.fps: raise UserError(f'{self.fps:g} rows a second are no whole number of frames: give a divisor of {FPS}')
-        path, jumped, said = self.path(recording, score)
-        cells = round(FPS / self.fps), len(score) / FPS / said.shape[1]
-        found = refined(np.asarray(frames, np.float32), np.asarray(onsets, np.float32), on_keyboard(notes), path, jumped, cells, PathConfig(late_s=late_s))
+        found = refined_map(self.align(recording, score), frames, onsets, notes, PathConfig(late_s=late_s))
         return points_to_map(found.recording_s, found.score_s)
 
 def load_cell_aligner(path) -> CellAligner:

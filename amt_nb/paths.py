@@ -8,7 +8,7 @@ __all__ = ['TRUST_AT', 'TRUST_WIDTH', 'PathConfig', 'recording_cells', 'score_ce
            'priced', 'stretches', 'local_line', 'events', 'look_near', 'placed', 'Stretch', 'place_events',
            'fraction_of', 'meeting_frame', 'corridor_path', 'finer', 'strokes_heard', 'strokes_expected',
            'confidence_of', 'mirrored', 'trust', 'TimeMap', 'stretched', 'first_path', 'paced_path', 'follow',
-           'refined', 'thinned', 'placed_stretch', 'meeting_edges', 'rows_of']
+           'refined', 'refined_map', 'thinned', 'placed_stretch', 'meeting_edges', 'rows_of']
 
 # %% ../nbs/24_paths.ipynb #0a879c6a
 from dataclasses import dataclass, field, replace
@@ -33,9 +33,10 @@ class PathConfig:
     outside: float = 0.8           # agreement of "this is not in the score" with any cell
     leave: float = 27.0            # price of going outside and of coming back, in two minutes
     stretch: float = 0.1           # price of a cell at half or at double speed
-    reach_s: float = 0.8           # how far a note may lie from the first path
+    reach_s: float = 1.2           # how far a note may lie from the first path
     rubato: float = 0.2            # spread of the time between two notes, as a part of it
-    jitter_frames: float = 1.0     # and besides
+    jitter_frames: float = 0.5     # and besides
+    pause: float = 4.0             # the most that a time between two notes may cost, in nats, however little it fits: players do pause
     smooth_s: tuple[float, ...] = (3.0, 1.5)   # half-widths of the windows that say the tempo, pass by pass
     late_s: float = 0.0            # how much later than it was played the net reports a stroke; each net knows its own
     meet_s: float = 1.5            # how far the two sides of a jump are followed beyond it
@@ -234,10 +235,10 @@ def look_near(evidence, starts, keys, base, reach: int) -> np.ndarray:
     count = np.diff(starts)
     return np.add.reduceat(wide[np.repeat(base + reach, count), keys], starts[:-1], 0) / np.sqrt(count).astype(np.float32)[:, None]
 
-def placed(found, base, expected, spread) -> np.ndarray:
+def placed(found, base, expected, spread, most: float) -> np.ndarray:
     """Frame offsets (E,) that make the most of `found` (E, W) when event e should come expected[e] ± spread[e] frames after the one before.
 
-    Huber's penalty, so that a breath costs no more than it is long. base (E,) must not fall.
+    Huber's penalty, so that a breath costs no more than it is long, and never more than `most`. base (E,) must not fall.
     """
     (E, W), apart = found.shape, np.arange(found.shape[1] - 1, -found.shape[1], -1)
     D, back, every = found[0], np.zeros((E, W), np.int16), np.arange(W)
@@ -246,7 +247,7 @@ def placed(found, base, expected, spread) -> np.ndarray:
     for e in range(1, E):
         after = base[e] - base[e - 1] + apart
         x = np.abs((after - expected[e]) / spread[e])
-        penalty[:] = np.where(after < 0, np.inf, np.where(x <= 1, 0.5 * x * x, x - 0.5))
+        penalty[:] = np.where(after < 0, np.inf, np.minimum(np.where(x <= 1, 0.5 * x * x, x - 0.5), most))
         worth = D - to_from
         back[e] = worth.argmax(1)
         D = worth[every, back[e]] + found[e]
@@ -281,11 +282,13 @@ def place_events(score_s, frame, onsets, notes, config: PathConfig = PathConfig(
     for half_s in config.smooth_s:
         line, tempo = local_line(score_s, frame, times, half_s)
         reach = round(config.reach_s * FPS * (1 if half_s == config.smooth_s[0] else 0.5))
+        within = (times >= score_s[0]) & (times <= score_s[-1])        # there the path itself is nearer than a line through it
+        line = np.maximum.accumulate(np.where(within, np.interp(times, score_s, frame), line))
         base = np.clip(np.round(line), -reach, len(onsets) + reach).astype(np.int64)
         expected = np.r_[0, np.diff(times) * (tempo[1:] + tempo[:-1]) / 2]
         first, end = (int(np.clip(edge, 0, len(onsets))) for edge in (base[0] - reach, base[-1] + reach + 1))     # base does not fall
         found = look_near(stroke_evidence(onsets[first:end]), starts, keys, base - first, reach)
-        offset = placed(found, base, expected, config.jitter_frames + config.rubato * expected)
+        offset = placed(found, base, expected, config.jitter_frames + config.rubato * expected, config.pause)
         frame, score_s = (base - reach + offset).astype(float), times
     heard_at = frame + fraction_of(onsets, starts, keys, frame.astype(int))
     return Stretch(times, heard_at - config.late_s * FPS, found[np.arange(len(times)), offset])
@@ -490,6 +493,21 @@ def refined(frames, onsets, notes, path, jumped, cells, config: PathConfig = Pat
     sure = confidence_of(strokes_heard(onsets), strokes_expected([s for s, _ in kept], notes, len(frames)))
     sure = sure * trust(frames, onsets, notes, cell_s * FPS / cell, config=config)
     return rows_of([s for s, _ in kept], [e for _, e in kept], sure, float(notes['offset_s'].max()))
+
+def refined_map(said, frames, onsets, notes, config: PathConfig = PathConfig()) -> TimeMap:
+    """The time map, to the frame, near the map that any aligner `said`: an `amt_nb.structure.TimeMap`, whose jumps are kept.
+
+    frames, onsets: probabilities (T, 88) of what was heard; notes: the score's.
+    """
+    frames, onsets, notes = np.asarray(frames, np.float32), np.asarray(onsets, np.float32), on_keyboard(notes)
+    n, cell = -(-len(frames) // config.cell_frames), config.cell_frames
+    at_s = (np.arange(n) + 0.5) * cell / FPS
+    score_s, walked = said.at(at_s), np.diff(said.recording_s) > 0
+    passed, took = np.diff(said.score_s)[walked], np.diff(said.recording_s)[walked]
+    pace = float(np.clip(passed.clip(0).sum() / took.sum(), 0.1, 10))
+    jumped = np.isin(np.arange(n), np.searchsorted(at_s, said.jumps()[:, 0]))
+    cell_s = cell / FPS * pace
+    return refined(frames, onsets, notes, (score_s / cell_s).astype(int), jumped, (cell, cell_s), config)
 
 # %% ../nbs/24_paths.ipynb #60130194
 def thinned(a, b, most: int = 900) -> np.ndarray:
