@@ -17,7 +17,7 @@ from .settings import BINS_PER_KEY, FPS, N_KEYS, UserError
 from .notes import check_notes, empty_notes, as_notes, on_keyboard, parabola_peak, parse_midi, read_midi, sort_notes, tempo_map, write_whole
 from .cqt import AudioBlocks, CQTConfig, as_blocks, audio_blocks, prepare_wave
 from .transcribe import hear, load_listener, magnitudes, products_on_one_core
-from .paths import PathConfig, TimeMap, deviation, follow, gains, priced, recording_cells, recording_side, score_cells, score_side, stretched
+from .paths import PathConfig, FollowedMap, deviation, follow, gains, priced, recording_cells, recording_side, score_cells, score_side, stretched
 
 # %% ../nbs/25_align.ipynb #9e874df4
 @dataclass(frozen=True, eq=False)
@@ -182,10 +182,10 @@ EAR = 'ear'      # the weights that listen; 'piano' hears better and takes ten t
 class Alignment:
     """A recording laid on a score.
 
-    map: `TimeMap` (times of the recording as it is); score: `Score`; seconds: length of the recording; semitones: how far
+    map: `FollowedMap` (times of the recording as it is); score: `Score`; seconds: length of the recording; semitones: how far
     it sounds above the score; cents: how far above 440 Hz it is tuned.
     """
-    map: TimeMap
+    map: FollowedMap
     score: Score
     seconds: float
     semitones: int = 0
@@ -232,7 +232,7 @@ def as_score(score) -> Score:
     if not len(on_keyboard(notes)): raise UserError('the score has no note on the keyboard (A0 to C8)')
     return Score(sort_notes(notes), np.array([0.0, 0.5]), np.array([0.0, 1.0]), np.zeros(0), [])
 
-def back_in_time(found: TimeMap, ratio: float, n_frames: int) -> TimeMap:
+def back_in_time(found: FollowedMap, ratio: float, n_frames: int) -> FollowedMap:
     """A time map heard at another rate, with recording times multiplied by `ratio` and again one row every 20 ms."""
     if ratio == 1: return found
     rows = np.arange(int(n_frames * ratio)) / FPS
@@ -277,7 +277,7 @@ def retimed(alignment: Alignment) -> np.ndarray:
     parts, all_notes = [], on_keyboard(alignment.score.notes)
     for i, (s, (first, end)) in enumerate(zip(alignment.map.stretches, alignment.map.edges)):
         mine = all_notes[(all_notes['onset_s'] > s.score_s[0] - 1e-6) & (all_notes['onset_s'] < s.score_s[-1] + 1e-6)].copy()
-        onset, offset = (alignment.map.at(i, mine[edge]) for edge in ('onset_s', 'offset_s'))
+        onset, offset = (alignment.map.heard_s(i, mine[edge]) for edge in ('onset_s', 'offset_s'))
         mine['onset_s'] = np.clip(onset, 0, max(alignment.seconds - 0.02, 0))
         mine['offset_s'] = np.maximum(np.minimum(offset, end + 0.5), mine['onset_s'] + 0.03)
         parts.append(mine)

@@ -769,8 +769,7 @@ class Ours(Method):
         """See `Method.align`; recording: (wave, sr), score: note array."""
         from amt_nb.align import align
         if not isinstance(recording, tuple): raise UserError('our aligner needs the sound: give (wave, sample rate), not features')
-        found = align(recording[0], score, recording[1], semitones=self.semitones).map
-        return points_to_map(found.recording_s, found.score_s)
+        return align(recording[0], score, recording[1], semitones=self.semitones).map.time_map()
 
 @dataclass(frozen=True)
 class Refined(Method):
@@ -784,8 +783,7 @@ class Refined(Method):
         if not isinstance(recording, tuple): raise UserError('the second stage needs the sound: give (wave, sample rate), not features')
         listener = load_listener(self.ear)
         heard = hear(*recording, listener)
-        found = refined_map(self.method.align(recording, score), heard.frames, heard.onsets, score, PathConfig(late_s=-listener.decode.onset_shift_s))
-        return points_to_map(found.recording_s, found.score_s)
+        return refined_map(self.method.align(recording, score), heard.frames, heard.onsets, score, PathConfig(late_s=-listener.decode.onset_shift_s)).time_map()
 
 # %% ../nbs/26_aligners.ipynb #355922f9
 @dataclass(frozen=True, eq=False)

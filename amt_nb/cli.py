@@ -143,10 +143,12 @@ def align_outputs(args) -> dict[str, Path]:
 def run_align(args) -> int:
     """amt-nb align: the table last, so that it is there only when everything else is."""
     from amt_nb.align import FITS_FROM, align, in_words, read_score, write
+    from amt_nb.paths import PathConfig
+    from amt_nb.settings import fill
     started, paths, bar = time.monotonic(), align_outputs(args), Progress(Path(args.recording).name, args.progress)
     try:
         score = read_score(args.score)
-        found = align(args.recording, score, weights=args.weights or 'ear', semitones=args.semitones, progress=bar)
+        found = align(args.recording, score, weights=args.weights or 'ear', semitones=args.semitones, progress=bar, config=fill(PathConfig, prefix='path'))
         for kind in sorted(paths, key=lambda kind: kind == 'csv'): write(found, kind, paths[kind].resolve(), args.recording)
     finally: bar.close()
     for path in paths.values(): print(path)

@@ -15,7 +15,7 @@ from .settings import FPS, UserError, nearest
 from .paths import PathConfig, coarse_path, refined_map
 from .sasa import AlignerConfig, between_columns, closeness, load_aligner, model_config, trunk
 from .similarity import at_rate, cross_similarity
-from .structure import TimeMap, points_to_map, spans_to_map
+from .structure import TimeMap, spans_to_map
 
 # %% ../nbs/28_every_cell.ipynb #7ec0588b
 class Rise(nn.Module):
@@ -111,8 +111,7 @@ class EveryCell:
         """`align`, then every note looked for near the path where it is struck (chapter 24).
 
         frames, onsets: probabilities (T, 88) of a net that hears, which reports strokes `late_s` late; notes: the score's."""
-        found = refined_map(self.align(recording, score), frames, onsets, notes, PathConfig(late_s=late_s))
-        return points_to_map(found.recording_s, found.score_s)
+        return refined_map(self.align(recording, score), frames, onsets, notes, PathConfig(late_s=late_s)).time_map()
 
 def load_cell_aligner(path) -> CellAligner:
     """The `CellAligner` of a weights file that experiment 50 wrote, ready to be asked; UserError when it holds none."""

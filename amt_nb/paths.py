@@ -7,7 +7,7 @@ __all__ = ['TRUST_AT', 'TRUST_WIDTH', 'PathConfig', 'recording_cells', 'score_ce
            'deviation', 'agreement', 'stroke_evidence', 'coarse_paths', 'retrace', 'coarse_path', 'gains', 'gained',
            'priced', 'stretches', 'local_line', 'events', 'look_near', 'placed', 'Stretch', 'place_events',
            'fraction_of', 'meeting_frame', 'corridor_path', 'finer', 'strokes_heard', 'strokes_expected',
-           'confidence_of', 'mirrored', 'trust', 'TimeMap', 'stretched', 'first_path', 'paced_path', 'follow',
+           'confidence_of', 'mirrored', 'trust', 'FollowedMap', 'stretched', 'first_path', 'paced_path', 'follow',
            'refined', 'refined_map', 'thinned', 'placed_stretch', 'meeting_edges', 'rows_of']
 
 # %% ../nbs/24_paths.ipynb #0a879c6a
@@ -17,6 +17,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from .settings import FPS, N_KEYS, PITCH_MIN, UserError
 from .notes import on_keyboard, parabola_peak, sort_notes
 from .transcribe import side_by_side, thread_count
+from .structure import TimeMap, points_to_map
 
 # %% ../nbs/24_paths.ipynb #18d27f16
 @dataclass(frozen=True)
@@ -410,8 +411,8 @@ def trust(frames, onsets, notes, pace: float = 1.0, most: int = 1000, config: Pa
 
 # %% ../nbs/24_paths.ipynb #52b2ca78
 @dataclass(frozen=True, eq=False)
-class TimeMap:
-    """Where in the score a recording is.
+class FollowedMap:
+    """Where in the score a recording is, and how sure that is.
 
     recording_s (R,): every 20 ms, rising; score_s (R,) seconds; confidence (R,) 0..1; stretches: `Stretch` objects between jumps;
     edges: (first, end) of each stretch in recording seconds; fit: the agreement thinned for pictures, up to score time end_s.
@@ -424,7 +425,11 @@ class TimeMap:
     fit: np.ndarray | None = None
     end_s: float = 0.0
 
-    def at(self, stretch: int, score_s) -> np.ndarray:
+    def time_map(self) -> TimeMap:
+        """The same in the form of chapter 22, without the doubts: straight lines between rows, none over a jump."""
+        return points_to_map(self.recording_s, self.score_s)
+
+    def heard_s(self, stretch: int, score_s) -> np.ndarray:
         """Recording times (s) of the score times `score_s` in a stretch; beyond its events they are continued in its tempo."""
         s = self.stretches[stretch]
         return (stretched(s.score_s, s.frame, score_s) + 0.5) / FPS
@@ -468,7 +473,7 @@ def paced_path(heard, notes, cell: int, ratio: float, config: PathConfig = PathC
 
 
 # %% ../nbs/24_paths.ipynb #ee6cc8bc
-def follow(frames, onsets, notes, config: PathConfig = PathConfig()) -> TimeMap:
+def follow(frames, onsets, notes, config: PathConfig = PathConfig()) -> FollowedMap:
     """The time map of a recording, of which a net says `frames` and `onsets` (T, 88), through a score's `notes` (score seconds).
 
     Jumps of any kind are found; what is not in the score has confidence 0. UserError for a score without notes on the keyboard.
@@ -479,7 +484,7 @@ def follow(frames, onsets, notes, config: PathConfig = PathConfig()) -> TimeMap:
     (a, b), *found, cell, cell_s = first_path(frames, onsets, notes, config)
     return replace(refined(frames, onsets, notes, *found, (cell, cell_s), config), fit=thinned(a, b), end_s=len(b) * cell_s)
 
-def refined(frames, onsets, notes, path, jumped, cells, config: PathConfig = PathConfig()) -> TimeMap:
+def refined(frames, onsets, notes, path, jumped, cells, config: PathConfig = PathConfig()) -> FollowedMap:
     """The time map, to the frame, near a first path of cells: path (N,), -1 outside, jumped (N,) as of `coarse_path`.
 
     frames, onsets: probabilities (T, 88); cells: size of a cell in frames, whole, and in score seconds.
@@ -494,8 +499,8 @@ def refined(frames, onsets, notes, path, jumped, cells, config: PathConfig = Pat
     sure = sure * trust(frames, onsets, notes, cell_s * FPS / cell, config=config)
     return rows_of([s for s, _ in kept], [e for _, e in kept], sure, float(notes['offset_s'].max()))
 
-def refined_map(said, frames, onsets, notes, config: PathConfig = PathConfig()) -> TimeMap:
-    """The time map, to the frame, near the map that any aligner `said`: an `amt_nb.structure.TimeMap`, whose jumps are kept.
+def refined_map(said: TimeMap, frames, onsets, notes, config: PathConfig = PathConfig()) -> FollowedMap:
+    """The time map, to the frame, near the map that any aligner `said`, whose jumps are kept.
 
     frames, onsets: probabilities (T, 88) of what was heard; notes: the score's.
     """
@@ -536,8 +541,8 @@ def meeting_edges(found, parts, cell: int, n_frames: int, config: PathConfig = P
             edges[i][1] = edges[i + 1][0] = meeting_frame(found[i], found[i + 1], float(parts[i + 1][0] * cell), config.meet_s * FPS)
     return [tuple(e) for e in edges]
 
-def rows_of(found, edges, sure, score_end_s: float) -> TimeMap:
-    """The `TimeMap` of stretches with their edges (frames) and the confidence `sure` of each frame; outside, the position is held."""
+def rows_of(found, edges, sure, score_end_s: float) -> FollowedMap:
+    """The `FollowedMap` of stretches with their edges (frames) and the confidence `sure` of each frame; outside, the position is held."""
     n = len(sure)
     rows, position, inside = np.arange(n), np.zeros(n), np.zeros(n, bool)
     for s, (a, b) in zip(found, edges):
@@ -547,4 +552,4 @@ def rows_of(found, edges, sure, score_end_s: float) -> TimeMap:
     last = np.maximum.accumulate(np.where(inside, rows, -1))
     position = np.where(last >= 0, position[np.maximum(last, 0)], 0.0).clip(0, score_end_s)
     seconds = [(max(0.0, a) / FPS, b / FPS) for a, b in edges]
-    return TimeMap(rows / FPS, position, np.where(inside, sure, 0.0), found, seconds)
+    return FollowedMap(rows / FPS, position, np.where(inside, sure, 0.0), found, seconds)

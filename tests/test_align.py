@@ -10,7 +10,8 @@ from hypothesis import given, settings as hypothesis_settings, strategies as st
 from amt_nb.align import align, as_score, in_words, jumps, read_score, retimed, tuning_cents
 from amt_nb.notes import as_notes, onset_roll, read_midi, to_roll, write_midi
 from amt_nb.paths import PathConfig, coarse_path, follow, stretches
-from amt_nb.settings import UserError
+from amt_nb.cli import main
+from amt_nb.settings import UserError, fill
 from amt_nb.synth import render
 
 
@@ -243,3 +244,25 @@ def test_price_of_a_jump_decides():
     for n in range(60): fit[n, n % 30] = 3
     cheap, dear = (coarse_path(fit, np.ones(40, bool), PathConfig(jump=p, leave=p)) for p in (5.0, 500.0))
     assert cheap[1].sum() == 1 and dear[1].sum() == 0
+
+
+@pytest.mark.parametrize('size', ['demo', 'gpu', 'paper'])
+def test_the_path_s_numbers_are_those_of_the_settings(size):
+    """What a user may change in settings.ini is what the functions take when nobody says anything."""
+    assert fill(PathConfig, size, 'path') == PathConfig()
+
+
+def test_a_user_s_settings_reach_the_command(tmp_path, monkeypatch, capsys):
+    """With a price of a jump that nobody can pay, a repeat is not followed."""
+    score = tune()
+    notes, _ = played(score, [(0, 12), (5, 17)])
+    write_midi(score, tmp_path / 'tune.mid')
+    soundfile.write(tmp_path / 'twice.wav', render(notes, 16000), 16000)
+    (tmp_path / 'mine.ini').write_text('[demo]\npath_jump = 1e6\npath_leave = 1e6\n')
+    def stretches_found():
+        assert main(['align', str(tmp_path / 'twice.wav'), str(tmp_path / 'tune.mid'), '-o', str(tmp_path / 'out.csv')]) == 0
+        return int(next(line for line in capsys.readouterr().out.splitlines() if 'stretch' in line).split()[0])
+    monkeypatch.delenv('AMT_NB_SETTINGS', raising=False)
+    assert stretches_found() == 2
+    monkeypatch.setenv('AMT_NB_SETTINGS', str(tmp_path / 'mine.ini'))
+    assert stretches_found() == 1
