@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['atomic_write', 'jsonable', 'save_weights', 'load_weights', 'part_of', 'checksum', 'write_record', 'differences',
            'read_records', 'records_fit', 'show_origins', 'show_records', 'show_seeds', 'flat_metrics', 'runs_in',
-           'rng_state', 'set_rng_state', 'plain', 'save_checkpoint', 'load_checkpoint', 'FolderLock', 'catch_stop']
+           'show_alignments', 'rng_state', 'set_rng_state', 'plain', 'save_checkpoint', 'load_checkpoint', 'FolderLock',
+           'catch_stop']
 
 # %% ../nbs/08_records.ipynb #0a740433
 import json, os, random, re, signal, threading, warnings
@@ -212,6 +213,21 @@ def runs_in(record: dict, between: str = ': ') -> list[dict]:
         run, found, metric = key.partition(between)
         if found: runs.setdefault(run, {})[metric] = value
     return [record | {'id': run, 'metrics': metrics} for run, metrics in runs.items()]
+
+# %% ../nbs/08_records.ipynb #31cf2ded
+def show_alignments(records) -> None:
+    """Print a line for each record of experiments 60 and 70, the worst first: % of notes within 50, 100 and 200 ms as played, then within 100 ms with a section repeated, skipped, both, and CPU seconds a second.
+
+    ± is the standard deviation over seeds; *: differs from ours, °: from CA_custom, both at 100 ms and p < 0.05, as the record says.
+    """
+    columns = {'same_50': 'as played <50', 'same_100': '<100', 'same_200': '<200 ms', 'repeat_100': 'repeat', 'skip_100': 'skip', 'mixed_100': 'both'}
+    def cell(m, key):
+        marks = ('*' if m.get(f'{key}_p', 1) < 0.05 else '') + ('°' if m.get(f'{key}_p_custom', 1) < 0.05 else '')
+        return f'{m[key]:.1f}' + (f" ± {m[f'{key}_sd']:.1f}" if f'{key}_sd' in m else '') + f'{marks:2s}'
+    print(f"{'':22s}" + ''.join(f'{name:>15s}' for name in columns.values()) + '  CPU s/s')
+    for r in sorted(records, key=lambda r: sum(r['metrics'][key] for key in columns if key.endswith('_100'))):
+        name = r['configuration'].get('method', {}).get('name', r['id'])
+        print(f'{name:22s}' + ''.join(f"{cell(r['metrics'], key):>15s}" for key in columns) + f"{r['metrics']['cpu_s_per_s']:9.4f}")
 
 # %% ../nbs/08_records.ipynb #29f756f9
 def rng_state() -> dict:
