@@ -649,6 +649,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                 'amt_nb.records.save_checkpoint': ('records.html#save_checkpoint', 'amt_nb/records.py'),
                                 'amt_nb.records.save_weights': ('records.html#save_weights', 'amt_nb/records.py'),
                                 'amt_nb.records.set_rng_state': ('records.html#set_rng_state', 'amt_nb/records.py'),
+                                'amt_nb.records.show_alignments': ('records.html#show_alignments', 'amt_nb/records.py'),
                                 'amt_nb.records.show_origins': ('records.html#show_origins', 'amt_nb/records.py'),
                                 'amt_nb.records.show_records': ('records.html#show_records', 'amt_nb/records.py'),
                                 'amt_nb.records.show_seeds': ('records.html#show_seeds', 'amt_nb/records.py'),
