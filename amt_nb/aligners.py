@@ -736,7 +736,8 @@ class Peer(Method):
         with tempfile.TemporaryDirectory() as folder:
             case, out = Path(folder, 'case.npz'), Path(folder, 'out.npy')
             np.savez(case, wave=wave, sr=sr, onset=score['onset_s'], offset=score['offset_s'], pitch=score['pitch'])
-            done = subprocess.run([self.python, '-c', PEERS[self.program], str(case), str(out)], capture_output=True, text=True, timeout=self.timeout_s)
+            try: done = subprocess.run([self.python, '-c', PEERS[self.program], str(case), str(out)], capture_output=True, text=True, timeout=self.timeout_s)
+            except subprocess.TimeoutExpired: raise UserError(f'{self.program} gave no answer within {self.timeout_s:g} s: give a larger timeout_s') from None
             if done.returncode or not out.is_file():
                 raise UserError(f'{self.program} failed under {self.python}: {(done.stderr.strip().splitlines() or ["no answer"])[-1]}')
             t, s = np.load(out)

@@ -230,7 +230,7 @@ def test_a_saved_network_says_the_same(tmp_path):
 
 def test_peers_fail_in_one_line():
     sound = sonify(scale(2), 16000), 16000
-    for peer, words in ((Peer('parangonar'), 'no Python at'), (Peer('parangonar', sys.executable), 'parangonar failed under'), (Peer('abc'), 'unknown program')):
+    for peer, words in ((Peer('parangonar'), 'no Python at'), (Peer('parangonar', sys.executable), 'parangonar failed under'), (Peer('parangonar', sys.executable, timeout_s=0.001), 'no answer within 0.001 s'), (Peer('abc'), 'unknown program')):
         with pytest.raises(UserError, match=words) as e: peer.align(sound, scale())
         assert '\n' not in str(e.value)
     with pytest.raises(UserError, match='needs the sound'): Peer('synctoolbox', sys.executable).align(np.zeros((5, 12)), scale())
