@@ -166,10 +166,12 @@ def records_fit(record: dict, config) -> list[str]:
 
 # %% ../nbs/08_records.ipynb #cae73060
 def show_origins(records, config=None) -> None:
-    """Print id, date, commit and command of each record; one that does not fit `config`, today's configuration, is marked 'older run'."""
+    """Print id, date, commit and command of each record, once for those of one run; what does not fit `config`, today's configuration, is marked 'older run'."""
+    runs = {}
     for r in records:
         older = '  (older run)' if config is not None and records_fit(r, config) else ''
-        print(f"{r['id']}: {r['date'][:10]}  {r['commit']}  {r['command']}{older}")
+        runs.setdefault(f"{r['date'][:10]}  {r['commit']}  {r['command']}{older}", []).append(r['id'])
+    for origin, ids in runs.items(): print(f"{', '.join(ids)}: {origin}")
 
 def show_records(records, metrics=None, config=None) -> None:
     """Print date, commit and command of each record, then a table of their metrics.
