@@ -478,6 +478,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'amt_nb.paths.strokes_expected': ('paths.html#strokes_expected', 'amt_nb/paths.py'),
                               'amt_nb.paths.strokes_heard': ('paths.html#strokes_heard', 'amt_nb/paths.py'),
                               'amt_nb.paths.thinned': ('paths.html#thinned', 'amt_nb/paths.py'),
+                              'amt_nb.paths.to_follow': ('paths.html#to_follow', 'amt_nb/paths.py'),
                               'amt_nb.paths.trust': ('paths.html#trust', 'amt_nb/paths.py')},
             'amt_nb.piano': { 'amt_nb.piano.Distant': ('piano.html#distant', 'amt_nb/piano.py'),
                               'amt_nb.piano.Distant.__call__': ('piano.html#distant.__call__', 'amt_nb/piano.py'),

@@ -8,7 +8,7 @@ __all__ = ['TRUST_AT', 'TRUST_WIDTH', 'PathConfig', 'recording_cells', 'score_ce
            'priced', 'stretches', 'local_line', 'events', 'look_near', 'placed', 'Stretch', 'place_events',
            'fraction_of', 'meeting_frame', 'corridor_path', 'finer', 'strokes_heard', 'strokes_expected',
            'confidence_of', 'mirrored', 'trust', 'FollowedMap', 'stretched', 'first_path', 'paced_path', 'follow',
-           'refined', 'refined_map', 'thinned', 'placed_stretch', 'meeting_edges', 'rows_of']
+           'to_follow', 'refined', 'refined_map', 'thinned', 'placed_stretch', 'meeting_edges', 'rows_of']
 
 # %% ../nbs/24_paths.ipynb #0a879c6a
 from dataclasses import dataclass, field, replace
@@ -478,11 +478,16 @@ def follow(frames, onsets, notes, config: PathConfig = PathConfig()) -> Followed
 
     Jumps of any kind are found; what is not in the score has confidence 0. UserError for a score without notes on the keyboard.
     """
-    frames, onsets, notes = np.asarray(frames, np.float32), np.asarray(onsets, np.float32), on_keyboard(notes)
-    if not len(notes): raise UserError('the score has no note on the keyboard (A0 to C8)')
-    if not len(frames): raise UserError('the recording is shorter than one frame (20 ms)')
+    frames, onsets, notes = to_follow(frames, onsets, notes)
     (a, b), *found, cell, cell_s = first_path(frames, onsets, notes, config)
     return replace(refined(frames, onsets, notes, *found, (cell, cell_s), config), fit=thinned(a, b), end_s=len(b) * cell_s)
+
+def to_follow(frames, onsets, notes):
+    """What was heard (T, 88) as float32, twice, and the notes on the keyboard; UserError where there is nothing of either."""
+    notes = on_keyboard(notes)
+    if not len(notes): raise UserError('the score has no note on the keyboard (A0 to C8)')
+    if not len(frames): raise UserError('the recording is shorter than one frame (20 ms)')
+    return np.asarray(frames, np.float32), np.asarray(onsets, np.float32), notes
 
 def refined(frames, onsets, notes, path, jumped, cells, config: PathConfig = PathConfig()) -> FollowedMap:
     """The time map, to the frame, near a first path of cells: path (N,), -1 outside, jumped (N,) as of `coarse_path`.
@@ -502,9 +507,9 @@ def refined(frames, onsets, notes, path, jumped, cells, config: PathConfig = Pat
 def refined_map(said: TimeMap, frames, onsets, notes, config: PathConfig = PathConfig()) -> FollowedMap:
     """The time map, to the frame, near the map that any aligner `said`, whose jumps are kept.
 
-    frames, onsets: probabilities (T, 88) of what was heard; notes: the score's.
+    frames, onsets: probabilities (T, 88) of what was heard; notes: the score's. UserError as of `follow`.
     """
-    frames, onsets, notes = np.asarray(frames, np.float32), np.asarray(onsets, np.float32), on_keyboard(notes)
+    frames, onsets, notes = to_follow(frames, onsets, notes)
     n, cell = -(-len(frames) // config.cell_frames), config.cell_frames
     at_s = (np.arange(n) + 0.5) * cell / FPS
     score_s, walked = said.at(at_s), np.diff(said.recording_s) > 0
