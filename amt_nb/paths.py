@@ -17,7 +17,6 @@ from numpy.lib.stride_tricks import sliding_window_view
 from .settings import FPS, N_KEYS, PITCH_MIN, UserError
 from .notes import on_keyboard, parabola_peak, sort_notes
 from .transcribe import side_by_side, thread_count
-from .structure import TimeMap, points_to_map
 
 # %% ../nbs/24_paths.ipynb #18d27f16
 @dataclass(frozen=True)
@@ -425,8 +424,9 @@ class FollowedMap:
     fit: np.ndarray | None = None
     end_s: float = 0.0
 
-    def time_map(self) -> TimeMap:
-        """The same in the form of chapter 22, without the doubts: straight lines between rows, none over a jump."""
+    def time_map(self):
+        """The same as a `TimeMap` of chapter 22, without the doubts: straight lines between rows, none over a jump."""
+        from amt_nb.structure import points_to_map               # here: amt-nb align starts without it
         return points_to_map(self.recording_s, self.score_s)
 
     def heard_s(self, stretch: int, score_s) -> np.ndarray:
@@ -504,8 +504,8 @@ def refined(frames, onsets, notes, path, jumped, cells, config: PathConfig = Pat
     sure = sure * trust(frames, onsets, notes, cell_s * FPS / cell, config=config)
     return rows_of([s for s, _ in kept], [e for _, e in kept], sure, float(notes['offset_s'].max()))
 
-def refined_map(said: TimeMap, frames, onsets, notes, config: PathConfig = PathConfig()) -> FollowedMap:
-    """The time map, to the frame, near the map that any aligner `said`, whose jumps are kept.
+def refined_map(said, frames, onsets, notes, config: PathConfig = PathConfig()) -> FollowedMap:
+    """The time map, to the frame, near the map that any aligner `said`, a `TimeMap` of chapter 22, whose jumps are kept.
 
     frames, onsets: probabilities (T, 88) of what was heard; notes: the score's. UserError as of `follow`.
     """
