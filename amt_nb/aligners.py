@@ -37,7 +37,7 @@ from .sasa import align_square, load_aligner
 from .sasa import Aligner as SasaNet
 from .transcribe import hear, load_listener
 from .paths import PathConfig, refined_map
-from .training import load_weights
+from .training import infer, load_weights
 
 # %% ../nbs/26_aligners.ipynb #569df054
 def audio_keys(wave, sr: int, config: CQTConfig = CQTConfig(filter_scale=0.6, centre=0.5)) -> np.ndarray:
@@ -526,8 +526,7 @@ class SiameseDTW(Method):
     def spans(self, a, b):
         """See `Method.spans`."""
         net = self.weights if isinstance(self.weights, nn.Module) else load_net(Siamese, SiameseConfig, str(self.weights))
-        with torch.inference_mode(): places = [net.eval()(torch.as_tensor(x, dtype=torch.float32)[None])[0].numpy() for x in (a, b)]
-        return warp(*places)
+        return warp(*(infer(net, np.asarray(x, np.float32)[None])[0].numpy() for x in (a, b)))
 
 # %% ../nbs/26_aligners.ipynb #c228a2c1
 @dataclass(frozen=True)
@@ -611,7 +610,7 @@ class DilatedCNN(Method):
         and by how much they may be wrong."""
         net = self.weights if isinstance(self.weights, nn.Module) else load_net(Dilated, DilatedConfig, str(self.weights))
         square, axes = to_square(a, b, net.config.size, self.fps)
-        with torch.inference_mode(): heat = net.eval()(torch.from_numpy(square)[None, None]).sigmoid()[0].numpy()
+        heat = infer(net, square[None, None]).sigmoid()[0].numpy()
         scale = np.array([heat.shape[1], heat.shape[2] * axes.columns / axes.size])
         return tuple((peaks(h, self.threshold)[:, :2] + 0.5) / scale for h in heat), self.around / scale
 

@@ -78,9 +78,8 @@ def add_latents(models: Models, batch: Batch, step: int, config: CycleConfig) ->
     @torch.no_grad()
     def draw(roll: Tensor) -> Tensor:
         mean, logvar = models["vae"].encode(roll)
-        source = torch.Generator(mean.device).manual_seed(config.seed * 1_000_003 + step)
-        noise = torch.randn(mean.shape, generator=source, device=mean.device)
-        return models["vae"].sample(mean, logvar, noise)
+        source = torch.Generator().manual_seed(config.seed * 1_000_003 + step)      # of the CPU: the same on every device
+        return models["vae"].sample(mean, logvar, torch.randn(mean.shape, generator=source).to(mean.device))
     return batch | together(draw, batch, {"score": "latent", "paired_score": "paired_latent"})
 
 # %% ../nbs/13_cycle.ipynb #05f67b7b

@@ -27,7 +27,7 @@ from .notes import as_notes, read_midi
 from .similarity import Axes, from_square, resample_frames, score_chroma, to_square, unit
 from .soft_dtw import dtw_path, mean_columns, soft_dtw_divergence
 from .soft_dtw_kernels import compiled, spread
-from .training import load_weights
+from .training import infer, load_weights
 from .structure import SAME_S, TimeMap, beat_map, carry, random_structure, rearrange_frames, to_played, true_indices
 
 # %% ../nbs/23_sasa.ipynb #df33a571
@@ -403,8 +403,7 @@ def between_columns(said, column) -> torch.Tensor:
 
 def predict(model: Aligner, square: np.ndarray) -> np.ndarray:
     """Score indices (S,) of one square (S, S) of distances: one shot, nothing searched."""
-    model.eval()
-    with torch.inference_mode(): return indices(model(torch.as_tensor(square, dtype=torch.float32)[None, None]))[0].double().numpy()
+    return indices(infer(model, np.asarray(square, np.float32)[None, None]))[0].double().numpy()
 
 def align_square(model: Aligner, recording, score, fps: float, score_fps: float | None = None) -> tuple[np.ndarray, np.ndarray]:
     """(recording_s, score_s), both (S,), of features (T_rec, D) and (T_score, D): square, network, and back to seconds."""
@@ -583,9 +582,7 @@ def figures(errors: list) -> dict:
 
 def examined(net: Aligner, examples: list[Example], batch: int = 8) -> list[np.ndarray]:
     """Error at each beat of each example, seconds; see `beat_errors`."""
-    net.eval()
-    with torch.inference_mode():
-        said = [indices(net(torch.from_numpy(np.stack([e.square for e in examples[i:i + batch]])[:, None]))).double().numpy() for i in range(0, len(examples), batch)]
+    said = [indices(infer(net, np.stack([e.square for e in examples[i:i + batch]])[:, None])).double().numpy() for i in range(0, len(examples), batch)]
     return [beat_errors(e, s) for e, s in zip(examples, np.concatenate(said))]
 
 def by_warping(example: Example) -> np.ndarray:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TrainConfig', 'learning_rate', 'EMA', 'Turn', 'make_fabric', 'average_gradients', 'Meter', 'prefetch', 'History',
-           'fit']
+           'device_of', 'infer', 'fit']
 
 # %% ../nbs/14_training.ipynb #c559cdc0
 import copy, json, math, random, signal, time, warnings
@@ -371,6 +371,20 @@ def _resume(run) -> None:
     set_rng_state(own['rng'])
     run.step, run.best, run.before_s = state['step'], state['best'], state['seconds']
 
+# %% ../nbs/14_training.ipynb #35abd759
+def device_of(net: nn.Module) -> torch.device:
+    """Where a net lives: the device of its first parameter or buffer; the CPU for a net that has none."""
+    return next((t.device for some in (net.parameters(), net.buffers()) for t in some), torch.device('cpu'))
+
+def infer(net: Callable, x):
+    """What `net`, a module anywhere or a function on the CPU, says of `x`, a tensor or array, without gradients and in evaluation mode.
+
+    The answer, a tensor or a dict of tensors, is on the CPU, in single precision or better."""
+    module = isinstance(net, nn.Module)
+    home = lambda said: said.to('cpu', torch.promote_types(said.dtype, torch.float32))
+    with torch.inference_mode(): said = (net.eval() if module else net)(torch.as_tensor(x).to(device_of(net) if module else 'cpu'))
+    return {k: home(v) for k, v in said.items()} if isinstance(said, dict) else home(said)
+
 # %% ../nbs/14_training.ipynb #dc45f96a
 def _record(run, log, callbacks) -> bool:
     """Add a line of means to the log; True when a callback asks to stop."""
@@ -478,10 +492,11 @@ def _train(run, batches, validate, callbacks, caught) -> _Log:
 def fit(models: dict[str, nn.Module], turns: list[Turn], batches: Callable[[int], dict], config: TrainConfig, folder=None,
         validate=None, callbacks=(), state=(), fabric=None, about=None) -> History:
     """Train `models` (in place) by `turns`, alternating within each step; a run begun in `folder` is gone on with.
+    They train where `config` says and come back, with their averages, to the device where they were.
 
     batches: n -> dict of tensors, on any device, a pure function of n; process r of w asks for step·w + r.
     folder: gets log.jsonl, checkpoint.pt, best.safetensors, last.safetensors; None keeps nothing.
-    validate: (averaged models, step) -> dict of numbers. callbacks: (step, record, averaged models) -> True to stop.
+    validate: (averaged models, where they train: see `infer`; step) -> dict of numbers. callbacks: (step, record, averaged models) -> True to stop.
     state: other objects with state_dict and load_state_dict (image pools). about: whatever else defines the run
     (model configurations, data checksum): a checkpoint that differs in it is refused.
     Raises UserError for a checkpoint of another configuration, a folder in use, or a loss that is not finite;
@@ -491,9 +506,12 @@ def fit(models: dict[str, nn.Module], turns: list[Turn], batches: Callable[[int]
     if not fabric._launched: fabric.launch()
     folder = Path(folder) if folder else None
     with _surroundings(fabric, config), _only_run(folder, fabric), catch_stop() as caught:
+        homes = {n: device_of(m) for n, m in models.items()}
         run = _Run(dict(models), list(turns), config, fabric, folder, tuple(state), about)
         try: _resume(run); log = _train(run, batches, validate, callbacks, caught)
         finally:
             for p in run.trainable.values(): p.requires_grad_(True)
+            for side in (models, run.ema.average):
+                for n, home in homes.items(): side[n].to(home)
     if caught: raise KeyboardInterrupt if caught[0] == signal.SIGINT else SystemExit(143)
     return History(log.records, run.ema.average, run.step, run.best, run.seconds)

@@ -152,10 +152,8 @@ def run_net(listener: Listener, values: np.ndarray) -> dict[str, np.ndarray]:
     if isinstance(listener.net, PlainNet):
         said = listener.net(np.ascontiguousarray(values, np.float32))
         return {name: 1 / (1 + np.exp(-logits)) for name, logits in said.items()}
-    import torch
-    with torch.inference_mode():
-        said = listener.net(torch.from_numpy(np.ascontiguousarray(values, np.float32))[None, None])
-        return {name: torch.sigmoid(logits[0].float()).numpy() for name, logits in said.items()}
+    from amt_nb.training import infer
+    return {name: logits[0].sigmoid().numpy() for name, logits in infer(listener.net, np.ascontiguousarray(values[None, None], np.float32)).items()}
 
 # %% ../nbs/15_transcribe.ipynb #566bb769
 def struck_velocities(said: dict, values: np.ndarray) -> np.ndarray:
