@@ -435,11 +435,10 @@ class FollowedMap:
         return (stretched(s.score_s, s.frame, score_s) + 0.5) / FPS
 
 def stretched(x, y, at) -> np.ndarray:
-    """y at `at`, linear between the points (x rising, y), continued beyond the ends with the slope of the last ten."""
+    """y at `at`, linear between the points (x never falling, y), continued beyond the ends with the slope of the last ten, level where these share one x."""
     at, k = np.asarray(at, float), min(10, len(x) - 1)
-    out = np.interp(at, x, y)
-    if k < 1: return out + (at - x[0]) * 0
-    low, high = (y[k] - y[0]) / (x[k] - x[0]), (y[-1] - y[-1 - k]) / (x[-1] - x[-1 - k])
+    slope = lambda i, j: (y[j] - y[i]) / (x[j] - x[i]) if x[j] > x[i] else 0.0
+    out, low, high = np.interp(at, x, y), slope(0, k), slope(-1 - k, -1)
     return np.where(at < x[0], y[0] + (at - x[0]) * low, np.where(at > x[-1], y[-1] + (at - x[-1]) * high, out))
 
 # %% ../nbs/24_paths.ipynb #771d5a09

@@ -9,7 +9,7 @@ import soundfile
 from hypothesis import given, settings as hypothesis_settings, strategies as st
 from amt_nb.align import align, as_score, in_words, jumps, read_score, retimed, tuning_cents
 from amt_nb.notes import as_notes, onset_roll, read_midi, to_roll, write_midi
-from amt_nb.paths import PathConfig, coarse_path, follow, stretches
+from amt_nb.paths import PathConfig, coarse_path, follow, stretched, stretches
 from amt_nb.cli import main
 from amt_nb.settings import UserError, fill
 from amt_nb.synth import render
@@ -266,3 +266,9 @@ def test_a_user_s_settings_reach_the_command(tmp_path, monkeypatch, capsys):
     assert stretches_found() == 2
     monkeypatch.setenv('AMT_NB_SETTINGS', str(tmp_path / 'mine.ini'))
     assert stretches_found() == 1
+
+
+def test_a_path_that_stands_still_is_continued_level():
+    assert np.array_equal(stretched([1.0, 2.0, 3.0], [2.0, 4.0, 6.0], [0.0, 1.5, 5.0]), [0.0, 3.0, 10.0])
+    assert np.array_equal(stretched([1.0, 1.0], [2.0, 4.0], [0.0, 5.0]), [2.0, 4.0])
+    assert np.array_equal(stretched([1.0], [2.0], [0.0, 5.0]), [2.0, 2.0])
