@@ -56,7 +56,9 @@ class CellAligner(nn.Module):
 
     def forward(self, x):
         said = self.scores(closeness(x))
-        return said if self.config.says == 'classes' else said.softmax(-1) @ torch.arange(said.shape[-1], dtype=said.dtype, device=said.device)
+        if self.config.says == 'classes': return said
+        place = said.softmax(-1, torch.promote_types(said.dtype, torch.float32))
+        return (place * torch.arange(place.shape[-1], dtype=place.dtype, device=place.device)).sum(-1)     # a product of matrices would be bfloat16 in `fit`
 
 def cell_model(name: str, size: str = 'demo', **changes) -> CellAligner:
     """One of CELL_MODELS at a size of settings.ini: a model of chapter 23 with a U for its C."""

@@ -6,13 +6,14 @@
 __all__ = ['BODIES', 'MODELS', 'window', 'neighbours', 'biases', 'one_logit', 'attend', 'attend_back', 'row_softmax',
            'row_weights', 'attend_head', 'embeddings_back', 'attend_head_back', 'flat_heads', 'LocalAttention',
            'local_attention', 'attention_weights', 'SASA', 'AlignerConfig', 'model_config', 'Shrink', 'Grow', 'Body',
-           'trunk', 'closeness', 'Dense', 'Aligner', 'parameter_table', 'indices', 'between_columns', 'predict',
-           'align_square', 'path_points', 'path_loss', 'frame_loss', 'class_loss', 'aligner_loss', 'Pair', 'read_beats',
-           'asap_pair', 'weathered', 'toy_pair', 'ExampleConfig', 'crop_of', 'Example', 'example', 'batches',
-           'beat_errors', 'figures', 'examined', 'by_warping', 'figures_by_sort', 'load_aligner']
+           'trunk', 'closeness', 'single', 'Dense', 'Aligner', 'parameter_table', 'indices', 'between_columns',
+           'predict', 'align_square', 'path_points', 'path_loss', 'frame_loss', 'class_loss', 'aligner_loss', 'Pair',
+           'read_beats', 'asap_pair', 'weathered', 'toy_pair', 'ExampleConfig', 'crop_of', 'Example', 'example',
+           'batches', 'beat_errors', 'figures', 'examined', 'by_warping', 'figures_by_sort', 'load_aligner']
 
 # %% ../nbs/23_sasa.ipynb #84789280
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -344,6 +345,10 @@ def closeness(distances):
     return (mean - distances) / (deviation + 1e-6)
 
 # %% ../nbs/23_sasa.ipynb #37ae15b9
+def single(device: torch.device):
+    """A context in which products are of single precision where `training.fit` asks for bfloat16: its three digits cannot tell column 1,023 from 1,020."""
+    return torch.autocast(device.type, enabled=False) if torch.is_autocast_enabled(device.type) else nullcontext()
+
 class Dense(nn.Module):
     """Two dense layers, the same for every row of the map (B, C, h, w): each row says `size / h` rows of the answer.
 
@@ -358,7 +363,8 @@ class Dense(nn.Module):
 
     def forward(self, x):
         x = self.reduce(x).transpose(1, 2).flatten(2)
-        x = self.second(self.drop(F.relu(self.first(x))))
+        x = self.drop(F.relu(self.first(x)))
+        with single(x.device): x = self.second(x.to(self.second.weight.dtype))
         return x.flatten(1) if self.each <= self.size // self.rows else x.reshape(len(x), self.size, self.size)
 
 # %% ../nbs/23_sasa.ipynb #c8c0ecce

@@ -140,3 +140,14 @@ def test_layers_and_losses_agree_with_the_cpu():
             return [out.detach().cpu(), *(t.grad.cpu() for t in leaves if t.grad is not None)]
         for at_home, away in zip(value_and_gradients("cpu"), value_and_gradients(DEVICE), strict=True):
             assert type(away) is torch.Tensor and torch.allclose(at_home, away, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", [n for n in (*MODELS, *CELL_MODELS) if n.endswith("custom")])
+def test_points_keep_their_digits_in_mixed_precision(name):
+    """A graphics card trains in bfloat16, in which the columns from 128 on lie half a column apart."""
+    torch.manual_seed(0)
+    net = (cell_model(name) if name in CELL_MODELS else Aligner(model_config(name))).eval()
+    square = torch.from_numpy(example(PAIRS[0], 256, 0, EXAMPLES).square)[None, None]
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        mixed = net(square)
+    assert mixed.dtype == torch.float32 and (mixed - infer(net, square)).abs().max() < 0.15
