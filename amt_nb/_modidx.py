@@ -721,6 +721,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                              'amt_nb.sasa.read_beats': ('sasa.html#read_beats', 'amt_nb/sasa.py'),
                              'amt_nb.sasa.row_softmax': ('sasa.html#row_softmax', 'amt_nb/sasa.py'),
                              'amt_nb.sasa.row_weights': ('sasa.html#row_weights', 'amt_nb/sasa.py'),
+                             'amt_nb.sasa.single': ('sasa.html#single', 'amt_nb/sasa.py'),
                              'amt_nb.sasa.toy_pair': ('sasa.html#toy_pair', 'amt_nb/sasa.py'),
                              'amt_nb.sasa.trunk': ('sasa.html#trunk', 'amt_nb/sasa.py'),
                              'amt_nb.sasa.weathered': ('sasa.html#weathered', 'amt_nb/sasa.py'),
