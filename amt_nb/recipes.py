@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['CHOOSE', 'REPORT', 'ARMS', 'for_training', 'pools_of', 'score_listener', 'watch', 'RecipeConfig', 'paired_chunks',
-           'train_direct', 'settings_of', 'on_cpu', 'score_batches', 'train_vae', 'train_latent', 'latent_models',
-           'train_arm', 'adopt']
+           'train_direct', 'settings_of', 'score_batches', 'train_vae', 'train_latent', 'train_arm', 'adopt']
 
 # %% ../nbs/17_recipes.ipynb #982c2bec
 from collections.abc import Callable
@@ -21,7 +20,7 @@ from .corpora import Batches, Features, PoolConfig, Pools, chunk_queue, split
 from .metrics import evaluate, mean_scores
 from .harmonic import AugmentConfig, DirectBatches, HarmonicConfig, HarmonicNet, direct_loss
 from .score_vae import ScoreVAE, VAEConfig, vae_loss
-from .translators import Hear, Render, TranslatorConfig
+from .translators import Hear, Render, Transcriber, TranslatorConfig
 from .discriminators import DiscriminatorConfig, LatentDiscriminator, SpectrogramDiscriminator
 from .cycle import CycleConfig, CycleObjective, paired_only_loss, supervised_loss
 from .training import TrainConfig, Turn, checksum, fit, load_weights, part_of, save_weights
@@ -87,18 +86,13 @@ def train_direct(pools: Pools, features: list[Features], folder, size: str = 'de
     batches = DirectBatches({'pairs': paired_chunks(pools)}, {'pairs': recipe.paired_batch}, recipe.crop_frames, config.seed, of(AugmentConfig, 'augment'))
     torch.manual_seed(config.seed)
     models = {'net': HarmonicNet(about['harmonic'])}
-    listen = lambda m: Listener(on_cpu(m['net']), hear, about['decode'])
+    listen = lambda m: Listener(m['net'], hear, about['decode'])
     history = fit(models, [Turn('net', ('net',), direct_loss)], batches, config, folder, watch(features, listen), about=about)
     return history, {'net': history.models['net']}, about
 
 def settings_of(size: str, changes: dict, cls, prefix: str):
     """Configuration `cls` of section [size], with `changes[prefix]` on top."""
     return fill(cls, size, prefix, **changes.get(prefix, {}))
-
-def on_cpu(net):
-    """A copy of `net` on the CPU in eval mode, to listen with while the original is trained elsewhere."""
-    import copy
-    return copy.deepcopy(net).cpu().eval()
 
 # %% ../nbs/17_recipes.ipynb #918f9d4a
 def score_batches(batches: Batches) -> Callable[[int], dict]:
@@ -137,13 +131,9 @@ def train_latent(pools: Pools, features: list[Features], folder, size: str = 'de
         both = CycleObjective(objective, supervised)
         turns, state = [Turn('G', ('G', 'F'), both.generator_loss), Turn('D', ('D_X', 'D_Z'), both.discriminator_loss)], (both,)
     batches = Batches(pools, recipe.batch, recipe.paired_batch, seed=config.seed, n_instruments=vae_config.instruments)
-    def listen(m): return latent_models(on_cpu(m['G']), on_cpu(vae), about)
+    listen = lambda m: Listener(Transcriber(m['G'], m['vae']), about['cqt'], about['decode'])
     history = fit(models, turns, batches, config, folder and Path(folder) / ('cycle' if cycle else 'paired'), watch(features, listen), state=state, about=about)
     return history, {'G': history.models['G'], 'vae': vae}, about
-
-def latent_models(g, vae, about: dict) -> Listener:
-    """The listener Dec(G(x)) of two models on the CPU."""
-    return Listener(lambda x: {'frame': vae.decode(g(x))[:, 0]}, about['cqt'], about['decode'])
 
 # %% ../nbs/17_recipes.ipynb #26605960
 ARMS = {'direct': train_direct, 'paired': partial(train_latent, cycle=False), 'cycle': partial(train_latent, cycle=True)}

@@ -332,17 +332,8 @@ def latent_listener(path, config: dict):
     import torch
     from amt_nb.score_vae import ScoreVAE, VAEConfig
     from amt_nb.records import load_weights, part_of
-    from amt_nb.translators import Hear, TranslatorConfig
-
-    class Latent(torch.nn.Module):
-        """G, then the decoder."""
-        def __init__(self):
-            super().__init__()
-            self.G, self.vae = Hear(make(TranslatorConfig, config['G'])), ScoreVAE(make(VAEConfig, config['vae']))
-
-        def forward(self, x): return {'frame': self.vae.decode(self.G(x))[:, 0]}
-
-    net, state = Latent(), load_weights(path)[0]
+    from amt_nb.translators import Hear, Transcriber, TranslatorConfig
+    net, state = Transcriber(Hear(make(TranslatorConfig, config['G'])), ScoreVAE(make(VAEConfig, config['vae']))), load_weights(path)[0]
     net.G.load_state_dict(part_of(state, 'G'))
     net.vae.load_state_dict(part_of(state, 'vae'))
     return net.eval().requires_grad_(False).to(memory_format=torch.channels_last)
