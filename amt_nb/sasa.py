@@ -347,7 +347,8 @@ def closeness(distances):
 # %% ../nbs/23_sasa.ipynb #37ae15b9
 def single(device: torch.device):
     """A context in which products are of single precision where `training.fit` asks for bfloat16: its three digits cannot tell column 1,023 from 1,020."""
-    return torch.autocast(device.type, enabled=False) if torch.is_autocast_enabled(device.type) else nullcontext()
+    mixed = torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
+    return torch.autocast(device.type, enabled=False) if mixed else nullcontext()
 
 class Dense(nn.Module):
     """Two dense layers, the same for every row of the map (B, C, h, w): each row says `size / h` rows of the answer.

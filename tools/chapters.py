@@ -46,6 +46,17 @@ def name_of(path):
 
 # ---- what a notebook shows -------------------------------------------------------------------------------------
 
+def joined(outputs):
+    """What a cell put out, without stderr, the parts of a text on stdout as one: where a kernel cuts it differs from run to run."""
+    kept = []
+    for output in (o for o in outputs if not (o.output_type == "stream" and o.name == "stderr")):
+        if kept and output.output_type == kept[-1].output_type == "stream":
+            kept[-1] = type(output)(output | {"text": kept[-1].text + output.text})
+        else:
+            kept.append(output)
+    return kept
+
+
 def tidy(nb):
     """Leaves of notebook `nb` (changed in place) what belongs into git: sources, tags, outputs without traces of a run."""
     nb.metadata = type(nb.metadata)(kernelspec={"display_name": "python3", "language": "python", "name": "python3"})
@@ -55,7 +66,7 @@ def tidy(nb):
         if cell.cell_type != "code":
             continue
         cell.execution_count = None
-        cell.outputs = [o for o in cell.outputs if not (o.output_type == "stream" and o.name == "stderr")]
+        cell.outputs = joined(cell.outputs)
         for output in cell.outputs:
             if "execution_count" in output:
                 output.execution_count = None
@@ -71,9 +82,9 @@ def text_of(nb):
 def shown(cell):
     """What a code cell shows: (its text, kinds of everything else, such as 'image/png', in order)."""
     words, things = [], []
-    for output in cell.outputs:
+    for output in joined(cell.outputs):
         if output.output_type == "stream":
-            words.append(output.text if output.name == "stdout" else "")
+            words.append(output.text)
         elif output.output_type == "error":
             words.append(f"{output.ename}: {output.evalue}")
         else:
