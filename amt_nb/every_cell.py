@@ -16,6 +16,7 @@ from .paths import PathConfig, coarse_path, refined_map
 from .sasa import AlignerConfig, between_columns, closeness, load_aligner, model_config, trunk
 from .similarity import at_rate, cross_similarity
 from .structure import TimeMap, spans_to_map
+from .training import device_of
 
 # %% ../nbs/28_every_cell.ipynb #7ec0588b
 class Rise(nn.Module):
@@ -73,7 +74,7 @@ def cell_scores(net: CellAligner, recording, score, rows: int = 256) -> np.ndarr
 
     Computed in bands of `rows` rows, a multiple of the network's unit: the result does not depend on them, memory does."""
     if rows < 1 or rows % net.unit: raise UserError(f'bands of {rows} rows: give a multiple of {net.unit}')
-    n, m, device = len(recording), len(score), next(net.parameters()).device
+    n, m, device = len(recording), len(score), device_of(net)
     near = closeness(torch.from_numpy(cross_similarity(recording, score))[None, None])
     near = F.pad(near, (0, -m % net.unit), value=float(near.min()))         # beyond the score everything is far,
     near = F.pad(near, (0, 0, MARGIN, MARGIN + -n % net.unit))              # and before and after the recording there is nothing to see

@@ -380,9 +380,9 @@ def infer(net: Callable, x):
     """What `net`, a module anywhere or a function on the CPU, says of `x`, a tensor or array, without gradients and in evaluation mode.
 
     The answer, a tensor or a dict of tensors, is on the CPU, in single precision or better."""
-    module = isinstance(net, nn.Module)
+    where = device_of(net.eval()) if isinstance(net, nn.Module) else 'cpu'
     home = lambda said: said.to('cpu', torch.promote_types(said.dtype, torch.float32))
-    with torch.inference_mode(): said = (net.eval() if module else net)(torch.as_tensor(x).to(device_of(net) if module else 'cpu'))
+    with torch.inference_mode(): said = net(torch.as_tensor(x).to(where))
     return {k: home(v) for k, v in said.items()} if isinstance(said, dict) else home(said)
 
 # %% ../nbs/14_training.ipynb #dc45f96a

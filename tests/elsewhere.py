@@ -61,9 +61,8 @@ def _made_here(op):
 
 
 FACTORIES = torch.library.Library("aten", "IMPL")        # gone when it is collected
-for factory in ("empty.memory_format", "empty_strided"):
-    packet, _, overload = factory.partition(".")
-    FACTORIES.impl(factory, _made_here(getattr(getattr(torch.ops.aten, packet), overload or "default")), "PrivateUse1")
+FACTORIES.impl("empty.memory_format", _made_here(torch.ops.aten.empty.memory_format), "PrivateUse1")
+FACTORIES.impl("empty_strided", _made_here(torch.ops.aten.empty_strided.default), "PrivateUse1")
 
 
 class _Anywhere(CPUAccelerator):

@@ -36,9 +36,9 @@ def short(**changes):
     return TrainConfig(**{"steps": 2, "warmup_steps": 1, "record_every": 1, "validate_every": 1, "ema_start": 1, "prefetch": 1} | changes)
 
 
-def trained(models, turns, make, validate=None, **rest):
+def trained(models, turns, make, validate=None):
     """The History of two steps elsewhere."""
-    return fit(models, turns, make, short(), validate=validate, fabric=elsewhere.fabric(), **rest)
+    return fit(models, turns, make, short(), validate=validate, fabric=elsewhere.fabric())
 
 
 def test_the_device_refuses_what_a_graphics_card_refuses():
