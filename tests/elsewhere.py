@@ -3,6 +3,7 @@
 `DEVICE` computes on the CPU, but its tensors will not be mixed with the CPU's, nor read by NumPy: the two mistakes that only readers with
 a graphics card would meet. It knows nothing of kernels, streams or mixed precision.
 """
+
 import torch
 from lightning.fabric import Fabric
 from lightning.fabric.accelerators import CPUAccelerator
@@ -23,7 +24,9 @@ class Elsewhere(torch.Tensor):
     @staticmethod
     def __new__(cls, raw):
         """A wrapper of the CPU tensor `raw`."""
-        new = torch.Tensor._make_wrapper_subclass(cls, raw.size(), strides=raw.stride(), storage_offset=raw.storage_offset(), dtype=raw.dtype, device=DEVICE)
+        new = torch.Tensor._make_wrapper_subclass(
+            cls, raw.size(), strides=raw.stride(), storage_offset=raw.storage_offset(), dtype=raw.dtype, device=DEVICE
+        )
         new.raw = raw
         return new
 
@@ -35,13 +38,25 @@ class Elsewhere(torch.Tensor):
         here, name = [t for t in tensors if isinstance(t, cls)], op._schema.name
         if here and name not in COPIES and any(t.dim() for t in tensors if not isinstance(t, cls)):
             raise RuntimeError(f"{name}: tensors on {DEVICE} and on the CPU: {[tuple(t.shape) for t in tensors]}")
-        asked = next((d for d in [kwargs.get("device"), *args] if isinstance(d, torch.device)), DEVICE if here else torch.device("cpu"))
+        asked = next(
+            (d for d in [kwargs.get("device"), *args] if isinstance(d, torch.device)),
+            DEVICE if here else torch.device("cpu"),
+        )
         plain = lambda x: x.raw if isinstance(x, cls) else torch.device("cpu") if isinstance(x, torch.device) else x
         out = op(*tree_map(plain, args), **tree_map(plain, kwargs))
         if asked.type != DEVICE.type:
             return out
         known = {id(t.raw): t for t in here}
-        return tree_map(lambda x: known[id(x)] if id(x) in known else cls(x) if isinstance(x, torch.Tensor) and not isinstance(x, cls) else x, out)
+        return tree_map(
+            lambda x: (
+                known[id(x)]
+                if id(x) in known
+                else cls(x)
+                if isinstance(x, torch.Tensor) and not isinstance(x, cls)
+                else x
+            ),
+            out,
+        )
 
     def tolist(self):
         """As a list, as of any tensor."""
@@ -57,10 +72,12 @@ class Elsewhere(torch.Tensor):
 
 def _made_here(op):
     """The factory `op` for DEVICE."""
-    return lambda *args, **kwargs: Elsewhere(op(*args, **{k: v for k, v in kwargs.items() if k not in ("device", "layout", "pin_memory")}))
+    return lambda *args, **kwargs: Elsewhere(
+        op(*args, **{k: v for k, v in kwargs.items() if k not in ("device", "layout", "pin_memory")})
+    )
 
 
-FACTORIES = torch.library.Library("aten", "IMPL")        # gone when it is collected
+FACTORIES = torch.library.Library("aten", "IMPL")  # gone when it is collected
 FACTORIES.impl("empty.memory_format", _made_here(torch.ops.aten.empty.memory_format), "PrivateUse1")
 FACTORIES.impl("empty_strided", _made_here(torch.ops.aten.empty_strided.default), "PrivateUse1")
 

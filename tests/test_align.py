@@ -1,4 +1,5 @@
-"""Alignment: what would clutter chapters 24 and 25. Faults of input, the command line, structure by hypothesis, odd recordings."""
+"""Alignment: what would clutter chapters 35 and 38. Faults of input, the command line, structure by hypothesis, odd recordings."""
+
 import json
 import os
 import subprocess
@@ -7,31 +8,40 @@ import numpy as np
 import pytest
 import soundfile
 from hypothesis import given, settings as hypothesis_settings, strategies as st
-from amt_nb.align import align, as_score, in_words, jumps, read_score, retimed, tuning_cents
-from amt_nb.notes import as_notes, onset_roll, read_midi, to_roll, write_midi
-from amt_nb.paths import PathConfig, coarse_path, follow, stretched, stretches
-from amt_nb.cli import main
-from amt_nb.settings import UserError, fill
-from amt_nb.synth import render
+from amt_nb.alignment.align import align, as_score, in_words, jumps, retimed, tuning_cents
+from amt_nb.workshop.scores import read_score
+from amt_nb.notes import as_notes, onset_roll, to_roll
+from amt_nb.workshop.midi import read_midi, write_midi
+from amt_nb.alignment.jump_dtw import jump_path, PathConfig, segments_of
+from amt_nb.alignment.refinement import follow
+from amt_nb.workshop.scores import extrapolate
+from amt_nb.workshop.cli import main
+from amt_nb.workshop.settings import fill, UserError
+from amt_nb.workshop.synth import render
 
 
 def tune(n=48, seed=5, step=0.35):
     rng = np.random.default_rng(seed)
     onset = np.arange(n) * step
-    return as_notes(np.r_[onset, onset], np.r_[onset + step * 0.9, onset + step * 0.95], np.r_[rng.integers(60, 80, n), rng.integers(36, 56, n)])
+    return as_notes(
+        np.r_[onset, onset],
+        np.r_[onset + step * 0.9, onset + step * 0.95],
+        np.r_[rng.integers(60, 80, n), rng.integers(36, 56, n)],
+    )
 
 
 def played(score, segments):
     """The score's notes as segments [(start, end), ...] one after another, and where each segment starts."""
     parts, at, starts = [], 0.0, []
     for a, b in segments:
-        part = score[(score['onset_s'] >= a - 1e-6) & (score['onset_s'] < b - 1e-6)].copy()
-        for edge in ('onset_s', 'offset_s'): part[edge] += at - a
+        part = score[(score["onset_s"] >= a - 1e-6) & (score["onset_s"] < b - 1e-6)].copy()
+        for edge in ("onset_s", "offset_s"):
+            part[edge] += at - a
         starts.append(at)
         parts.append(part)
         at += b - a
     notes = np.concatenate(parts)
-    return notes[np.argsort(notes['onset_s'], kind='stable')], starts
+    return notes[np.argsort(notes["onset_s"], kind="stable")], starts
 
 
 def heard(notes, seed=0):
@@ -41,17 +51,19 @@ def heard(notes, seed=0):
     return unsure(roll), unsure(onset_roll(notes, len(roll)))
 
 
-@pytest.fixture(scope='module')
+@pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    folder = tmp_path_factory.mktemp('é align')
+    folder = tmp_path_factory.mktemp("é align")
     score = tune()
-    write_midi(score, folder / 'score.mid')
-    soundfile.write(folder / 'take.flac', render(score, 16000), 16000)
+    write_midi(score, folder / "score.mid")
+    soundfile.write(folder / "take.flac", render(score, 16000), 16000)
     return folder, score
 
 
 def command(*args, cwd=None):
-    return subprocess.run([sys.executable, '-m', 'amt_nb.cli', *map(str, args)], capture_output=True, text=True, cwd=cwd)
+    return subprocess.run(
+        [sys.executable, "-m", "amt_nb.workshop.cli", *map(str, args)], capture_output=True, text=True, cwd=cwd
+    )
 
 
 @hypothesis_settings(max_examples=12, deadline=None)
@@ -63,7 +75,7 @@ def test_any_order_of_sections_is_followed(sections, seed):
     found = follow(*heard(notes, seed), score)
     error = []
     for (a, b), s in zip(segments, starts):
-        onsets = np.unique(score['onset_s'][(score['onset_s'] >= a - 1e-6) & (score['onset_s'] < b - 1e-6)])
+        onsets = np.unique(score["onset_s"][(score["onset_s"] >= a - 1e-6) & (score["onset_s"] < b - 1e-6)])
         error += list(np.abs(np.interp(onsets - a + s + 0.01, found.recording_s, found.score_s) - onsets))
     assert np.mean(np.array(error) < 0.05) > 0.9 and np.all(np.diff(found.recording_s) > 0)
 
@@ -72,21 +84,24 @@ def test_what_is_not_in_the_score_is_outside():
     score = tune()
     other = tune(20, seed=77)
     notes, _ = played(score, [(0, 8.4)])
-    for edge in ('onset_s', 'offset_s'): other[edge] += 8.4
-    rest = score[score['onset_s'] >= 8.4 - 1e-6].copy()
-    for edge in ('onset_s', 'offset_s'): rest[edge] += 7.0
+    for edge in ("onset_s", "offset_s"):
+        other[edge] += 8.4
+    rest = score[score["onset_s"] >= 8.4 - 1e-6].copy()
+    for edge in ("onset_s", "offset_s"):
+        rest[edge] += 7.0
     found = follow(*heard(np.concatenate([notes, other, rest])), score)
     middle = (found.recording_s > 9.5) & (found.recording_s < 14.5)
     assert found.confidence[middle].mean() < 0.4 and found.confidence[~middle].mean() > 0.7
 
 
-@pytest.mark.parametrize('stretch', [0.4, 0.75, 1.6, 3.0])
+@pytest.mark.parametrize("stretch", [0.4, 0.75, 1.6, 3.0])
 def test_any_tempo(stretch):
     score = tune()
     slow = score.copy()
-    for edge in ('onset_s', 'offset_s'): slow[edge] *= stretch
+    for edge in ("onset_s", "offset_s"):
+        slow[edge] *= stretch
     found = follow(*heard(slow), score)
-    error = np.interp(slow['onset_s'] + 0.01, found.recording_s, found.score_s) - score['onset_s']
+    error = np.interp(slow["onset_s"] + 0.01, found.recording_s, found.score_s) - score["onset_s"]
     assert len(found.edges) == 1 and np.mean(np.abs(error) * stretch < 0.05) > 0.95
 
 
@@ -103,20 +118,21 @@ def test_one_note_and_a_very_short_recording():
 def test_ninety_minutes_in_bounded_memory():
     score = tune(3000, seed=9)
     long = score.copy()
-    for edge in ('onset_s', 'offset_s'): long[edge] *= 5
+    for edge in ("onset_s", "offset_s"):
+        long[edge] *= 5
     config = PathConfig(most_cells=500_000)
     found = follow(*heard(long), score, config)
-    error = np.interp(long['onset_s'] + 0.01, found.recording_s, found.score_s) - score['onset_s']
+    error = np.interp(long["onset_s"] + 0.01, found.recording_s, found.score_s) - score["onset_s"]
     assert found.fit.size < 810_001 and found.recording_s[-1] > 5000 and np.mean(np.abs(error) * 5 < 0.1) > 0.98
 
 
 def test_stretches_of_a_path():
     path, jumped = np.array([-1, -1, *range(10), *range(3, 12), -1, *range(8)]), np.zeros(30, int)
     jumped[12] = 1
-    assert stretches(path, jumped) == [(2, 12), (12, 21), (22, 30)]
+    assert segments_of(path, jumped) == [(2, 12), (12, 21), (22, 30)]
 
 
-@pytest.mark.parametrize('cents', [-45, -20, 0, 25, 40])
+@pytest.mark.parametrize("cents", [-45, -20, 0, 25, 40])
 def test_tuning_of_a_piano(cents):
     wave = render(tune(24), 16000)
     rate = 16000 * 2 ** (cents / 1200)
@@ -127,17 +143,23 @@ def test_tuning_of_a_piano(cents):
 def test_transposed_and_out_of_tune(files):
     folder, score = files
     up = score.copy()
-    up['pitch'] += 2
+    up["pitch"] += 2
     rate = 50 * round(16000 * 2 ** (35 / 1200) / 50)
     found = align(render(up, 16000), score, rate)
     speed = rate / 16000
-    error = np.interp(score['onset_s'] / speed + 0.01, found.map.recording_s, found.map.score_s) - score['onset_s']
-    assert found.semitones == 2 and np.mean(np.abs(error) < 0.05) > 0.95 and abs(found.seconds - (score['offset_s'].max() + 1) / speed) < 2
-    assert any('2 semitones above' in line for line in in_words(found)) and any('cents above' in line for line in in_words(found))
-    assert set(retimed(found)['pitch']) <= set(up['pitch'])
+    error = np.interp(score["onset_s"] / speed + 0.01, found.map.recording_s, found.map.score_s) - score["onset_s"]
+    assert (
+        found.semitones == 2
+        and np.mean(np.abs(error) < 0.05) > 0.95
+        and abs(found.seconds - (score["offset_s"].max() + 1) / speed) < 2
+    )
+    assert any("2 semitones above" in line for line in in_words(found)) and any(
+        "cents above" in line for line in in_words(found)
+    )
+    assert set(retimed(found)["pitch"]) <= set(up["pitch"])
 
 
-@pytest.mark.parametrize('sr, channels', [(8000, 1), (22050, 2), (44100, 6), (48000, 1)])
+@pytest.mark.parametrize("sr, channels", [(8000, 1), (22050, 2), (44100, 6), (48000, 1)])
 def test_any_rate_and_channels(files, sr, channels):
     folder, score = files
     wave = render(score, sr)
@@ -147,74 +169,118 @@ def test_any_rate_and_channels(files, sr, channels):
 
 def test_bad_input_in_one_line(files, tmp_path):
     folder, score = files
-    take, midi = folder / 'take.flac', folder / 'score.mid'
-    (tmp_path / 'empty.mid').write_bytes(b'')
-    (tmp_path / 'cut.mid').write_bytes((folder / 'score.mid').read_bytes()[:60])
-    (tmp_path / 'text.flac').write_text('not a sound')
-    write_midi(score[:0], tmp_path / 'no notes.mid')
-    soundfile.write(tmp_path / 'silent.wav', np.zeros(48000), 16000)
-    cases = {(tmp_path / 'none.flac', midi): 'none.flac', (take, tmp_path / 'none.mid'): 'does not exist', (take, tmp_path / 'empty.mid'): 'empty',
-             (take, tmp_path / 'cut.mid'): 'cut', (tmp_path / 'text.flac', midi): 'text.flac', (take, tmp_path / 'no notes.mid'): 'no note',
-             (tmp_path / 'silent.wav', midi): 'silent', (take, take): 'a score ends in', (take, tmp_path): 'is a folder'}
-    from amt_nb.cli import main
+    take, midi = folder / "take.flac", folder / "score.mid"
+    (tmp_path / "empty.mid").write_bytes(b"")
+    (tmp_path / "cut.mid").write_bytes((folder / "score.mid").read_bytes()[:60])
+    (tmp_path / "text.flac").write_text("not a sound")
+    write_midi(score[:0], tmp_path / "no notes.mid")
+    soundfile.write(tmp_path / "silent.wav", np.zeros(48000), 16000)
+    cases = {
+        (tmp_path / "none.flac", midi): "none.flac",
+        (take, tmp_path / "none.mid"): "does not exist",
+        (take, tmp_path / "empty.mid"): "empty",
+        (take, tmp_path / "cut.mid"): "cut",
+        (tmp_path / "text.flac", midi): "text.flac",
+        (take, tmp_path / "no notes.mid"): "no note",
+        (tmp_path / "silent.wav", midi): "silent",
+        (take, take): "a score ends in",
+        (take, tmp_path): "is a folder",
+    }
+    from amt_nb.workshop.cli import main
+
     for (recording, other), message in cases.items():
-        out = tmp_path / 'out.csv'
-        done = in_process(main, 'align', recording, other, '-o', out)
-        assert done[0] == 1 and message in done[1] and done[1].count('\n') == 1, (recording, other, done)
+        out = tmp_path / "out.csv"
+        done = in_process(main, "align", recording, other, "-o", out)
+        assert done[0] == 1 and message in done[1] and done[1].count("\n") == 1, (recording, other, done)
         assert not out.exists()
 
 
 def in_process(main, *args):
     import contextlib
     import io
+
     err = io.StringIO()
-    with contextlib.redirect_stderr(err), contextlib.redirect_stdout(io.StringIO()): code = main([str(a) for a in (*args, '--no-progress')])
+    with contextlib.redirect_stderr(err), contextlib.redirect_stdout(io.StringIO()):
+        code = main([str(a) for a in (*args, "--no-progress")])
     return code, err.getvalue()
 
 
 def test_command_line_writes_everything(files, tmp_path):
     folder, score = files
-    done = command('align', folder / 'take.flac', folder / 'score.mid', '-o', tmp_path / 'a b' / 'über.csv', '--midi', '--picture', '--sound', '--json', '--no-progress')
+    done = command(
+        "align",
+        folder / "take.flac",
+        folder / "score.mid",
+        "-o",
+        tmp_path / "a b" / "über.csv",
+        "--midi",
+        "--picture",
+        "--sound",
+        "--json",
+        "--no-progress",
+    )
     assert done.returncode == 0, done.stderr
-    rows = np.genfromtxt(tmp_path / 'a b' / 'über.csv', delimiter=',', names=True)
-    assert rows.dtype.names == ('recording_s', 'score_s', 'score_beat', 'confidence') and np.allclose(np.diff(rows['recording_s']), 0.02, atol=1e-6)
-    assert np.median(np.abs(rows['score_s'] - rows['recording_s'])[50:-100]) < 0.04 and np.allclose(rows['score_beat'], 2 * rows['score_s'], atol=0.02)
-    assert json.loads((tmp_path / 'a b' / 'über.json').read_text())['jumps'] == []
-    assert abs(len(read_midi(tmp_path / 'a b' / 'über.mid')) - len(score)) <= 2
-    assert sorted(p.suffix for p in (tmp_path / 'a b').iterdir()) == ['.csv', '.json', '.mid', '.ogg', '.png']
+    rows = np.genfromtxt(tmp_path / "a b" / "über.csv", delimiter=",", names=True)
+    assert rows.dtype.names == ("recording_s", "score_s", "score_beat", "confidence") and np.allclose(
+        np.diff(rows["recording_s"]), 0.02, atol=1e-6
+    )
+    assert np.median(np.abs(rows["score_s"] - rows["recording_s"])[50:-100]) < 0.04 and np.allclose(
+        rows["score_beat"], 2 * rows["score_s"], atol=0.02
+    )
+    assert json.loads((tmp_path / "a b" / "über.json").read_text())["jumps"] == []
+    assert abs(len(read_midi(tmp_path / "a b" / "über.mid")) - len(score)) <= 2
+    assert sorted(p.suffix for p in (tmp_path / "a b").iterdir()) == [".csv", ".json", ".mid", ".ogg", ".png"]
 
 
 def test_outputs_never_overwrite_inputs(files):
     folder, score = files
-    from amt_nb.cli import main
-    before = (folder / 'score.mid').read_bytes()
-    code, said = in_process(main, 'align', folder / 'take.flac', folder / 'score.mid', '-o', folder / 'score.csv', '--midi')
-    assert code == 1 and 'choose another output' in said and (folder / 'score.mid').read_bytes() == before and not (folder / 'score.csv').exists()
-    assert in_process(main, 'align', folder / 'take.flac', folder / 'score.mid', '-o', folder / 'x.txt')[0] == 1
+    from amt_nb.workshop.cli import main
+
+    before = (folder / "score.mid").read_bytes()
+    code, said = in_process(
+        main, "align", folder / "take.flac", folder / "score.mid", "-o", folder / "score.csv", "--midi"
+    )
+    assert (
+        code == 1
+        and "choose another output" in said
+        and (folder / "score.mid").read_bytes() == before
+        and not (folder / "score.csv").exists()
+    )
+    assert in_process(main, "align", folder / "take.flac", folder / "score.mid", "-o", folder / "x.txt")[0] == 1
 
 
-@pytest.mark.parametrize('first, semitones', [(3, 0), (9, 2)])
+@pytest.mark.parametrize("first, semitones", [(3, 0), (9, 2)])
 def test_an_excerpt_of_two_seconds_finds_its_place(first, semitones):
     score = tune(120, seed=3)
-    part = score[(score['onset_s'] >= first) & (score['onset_s'] < first + 2)].copy()
-    for edge in ('onset_s', 'offset_s'): part[edge] -= first - 0.1
-    part['pitch'] += semitones
+    part = score[(score["onset_s"] >= first) & (score["onset_s"] < first + 2)].copy()
+    for edge in ("onset_s", "offset_s"):
+        part[edge] -= first - 0.1
+    part["pitch"] += semitones
     found = align(render(part, 16000)[:33000], score, 16000)
-    error = np.interp(part['onset_s'] + 0.01, found.map.recording_s, found.map.score_s) - (part['onset_s'] + first - 0.1)
+    error = np.interp(part["onset_s"] + 0.01, found.map.recording_s, found.map.score_s) - (
+        part["onset_s"] + first - 0.1
+    )
     assert found.semitones == semitones and np.median(np.abs(error)) < 0.05 and found.confidence > 0.5
 
 
 def test_aligning_needs_neither_torch_nor_numba(files, tmp_path):
     folder, score = files
-    code = ("import sys; from amt_nb.cli import main; main(['align', sys.argv[1], sys.argv[2], '-o', sys.argv[3], '--no-progress']); "
-            "print(sorted(m for m in ('torch', 'numba', 'scipy', 'matplotlib', 'music21') if m in sys.modules))")
-    done = subprocess.run([sys.executable, '-c', code, str(folder / 'take.flac'), str(folder / 'score.mid'), str(tmp_path / 'a.csv')], capture_output=True, text=True, check=True)
-    assert done.stdout.strip().endswith('[]') and (tmp_path / 'a.csv').exists()
+    code = (
+        "import sys; from amt_nb.workshop.cli import main; main(['align', sys.argv[1], sys.argv[2], '-o', sys.argv[3], '--no-progress']); "
+        "print(sorted(m for m in ('torch', 'numba', 'scipy', 'matplotlib', 'music21') if m in sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(folder / "take.flac"), str(folder / "score.mid"), str(tmp_path / "a.csv")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip().endswith("[]") and (tmp_path / "a.csv").exists()
 
 
 FIVE_MINUTES = """
 import pathlib, re, sys, time
-from amt_nb.cli import main
+from amt_nb.workshop.cli import main
 code, status = main(['align', *sys.argv[1:], '--no-progress']), pathlib.Path('/proc/self/status')
 print(code, time.process_time(), re.search(r'VmHWM:\\s*(\\d+)', status.read_text())[1] if status.exists() else 0)
 """
@@ -223,52 +289,64 @@ print(code, time.process_time(), re.search(r'VmHWM:\\s*(\\d+)', status.read_text
 def test_five_minutes_in_little_time_and_memory(tmp_path):
     """Loading included: half of this on an idle core (2.5 CPU s), 140 MB."""
     score = tune(855, seed=4)
-    write_midi(score, tmp_path / 'score.mid')
-    soundfile.write(tmp_path / 'take.flac', render(score, 16000, seconds=300), 16000)
-    args = [str(tmp_path / name) for name in ('take.flac', 'score.mid')]
-    done = subprocess.run([sys.executable, '-c', FIVE_MINUTES, *args, '-o', str(tmp_path / 'a.csv')], capture_output=True, text=True, check=True)
+    write_midi(score, tmp_path / "score.mid")
+    soundfile.write(tmp_path / "take.flac", render(score, 16000, seconds=300), 16000)
+    args = [str(tmp_path / name) for name in ("take.flac", "score.mid")]
+    done = subprocess.run(
+        [sys.executable, "-c", FIVE_MINUTES, *args, "-o", str(tmp_path / "a.csv")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     code, cpu_s, kb = map(float, done.stdout.split()[-3:])
     assert code == 0 and cpu_s < 7 and kb < 250_000
 
 
 def test_foreign_score_is_called_so(files):
     folder, score = files
-    found = align(folder / 'take.flac', as_score(tune(seed=1234)))
-    assert found.confidence < 0.25 and 'hardly fits' in in_words(found)[-1]
-    assert read_score(folder / 'score.mid').place(0.0) == 'bar 1, beat 1'
-    with pytest.raises(UserError): as_score(np.zeros(3))
+    found = align(folder / "take.flac", as_score(tune(seed=1234)))
+    assert found.confidence < 0.25 and "hardly fits" in in_words(found)[-1]
+    assert read_score(folder / "score.mid").place(0.0) == "bar 1, beat 1"
+    with pytest.raises(UserError):
+        as_score(np.zeros(3))
 
 
 def test_price_of_a_jump_decides():
     fit = np.full((60, 40), -1.0, np.float32)
-    for n in range(60): fit[n, n % 30] = 3
-    cheap, dear = (coarse_path(fit, np.ones(40, bool), PathConfig(jump=p, leave=p)) for p in (5.0, 500.0))
+    for n in range(60):
+        fit[n, n % 30] = 3
+    cheap, dear = (jump_path(fit, np.ones(40, bool), PathConfig(jump=p, leave=p)) for p in (5.0, 500.0))
     assert cheap[1].sum() == 1 and dear[1].sum() == 0
 
 
-@pytest.mark.parametrize('size', ['demo', 'gpu', 'paper'])
+@pytest.mark.parametrize("size", ["demo", "gpu", "paper"])
 def test_the_path_s_numbers_are_those_of_the_settings(size):
     """What a user may change in settings.ini is what the functions take when nobody says anything."""
-    assert fill(PathConfig, size, 'path') == PathConfig()
+    assert fill(PathConfig, size, "path") == PathConfig()
 
 
 def test_a_user_s_settings_reach_the_command(tmp_path, monkeypatch, capsys):
     """With a price of a jump that nobody can pay, a repeat is not followed."""
     score = tune()
     notes, _ = played(score, [(0, 12), (5, 17)])
-    write_midi(score, tmp_path / 'tune.mid')
-    soundfile.write(tmp_path / 'twice.wav', render(notes, 16000), 16000)
-    (tmp_path / 'mine.ini').write_text('[demo]\npath_jump = 1e6\npath_leave = 1e6\n')
+    write_midi(score, tmp_path / "tune.mid")
+    soundfile.write(tmp_path / "twice.wav", render(notes, 16000), 16000)
+    (tmp_path / "mine.ini").write_text("[demo]\npath_jump = 1e6\npath_leave = 1e6\n")
+
     def stretches_found():
-        assert main(['align', str(tmp_path / 'twice.wav'), str(tmp_path / 'tune.mid'), '-o', str(tmp_path / 'out.csv')]) == 0
-        return int(next(line for line in capsys.readouterr().out.splitlines() if 'stretch' in line).split()[0])
-    monkeypatch.delenv('AMT_NB_SETTINGS', raising=False)
+        assert (
+            main(["align", str(tmp_path / "twice.wav"), str(tmp_path / "tune.mid"), "-o", str(tmp_path / "out.csv")])
+            == 0
+        )
+        return int(next(line for line in capsys.readouterr().out.splitlines() if "stretch" in line).split()[0])
+
+    monkeypatch.delenv("AMT_NB_SETTINGS", raising=False)
     assert stretches_found() == 2
-    monkeypatch.setenv('AMT_NB_SETTINGS', str(tmp_path / 'mine.ini'))
+    monkeypatch.setenv("AMT_NB_SETTINGS", str(tmp_path / "mine.ini"))
     assert stretches_found() == 1
 
 
 def test_a_path_that_stands_still_is_continued_level():
-    assert np.array_equal(stretched([1.0, 2.0, 3.0], [2.0, 4.0, 6.0], [0.0, 1.5, 5.0]), [0.0, 3.0, 10.0])
-    assert np.array_equal(stretched([1.0, 1.0], [2.0, 4.0], [0.0, 5.0]), [2.0, 4.0])
-    assert np.array_equal(stretched([1.0], [2.0], [0.0, 5.0]), [2.0, 2.0])
+    assert np.array_equal(extrapolate([1.0, 2.0, 3.0], [2.0, 4.0, 6.0], [0.0, 1.5, 5.0]), [0.0, 3.0, 10.0])
+    assert np.array_equal(extrapolate([1.0, 1.0], [2.0, 4.0], [0.0, 5.0]), [2.0, 4.0])
+    assert np.array_equal(extrapolate([1.0], [2.0], [0.0, 5.0]), [2.0, 2.0])

@@ -1,4 +1,5 @@
 """Chapters, module files, records and README.md are in step, clean and light. (./test executes the chapters.)"""
+
 import ast
 import base64
 import dataclasses
@@ -41,18 +42,21 @@ def disagreements(stored, fresh, **kw):
     return chapters.compare(notebook(cell("x", *stored, **kw)), notebook(cell("x", *fresh, **kw)))
 
 
-@pytest.mark.parametrize("stored, fresh, agree", [
-    ("F1 66.81 of 12 notes", "F1  66.80 of 12 notes", True),
-    ("F1 66.81", "F1 67.40", True),  # within 1 %
-    ("F1 66.81", "F1 68.10", False),
-    ("12 notes", "13 notes", False),
-    ("4,801,617", "4,801,618", False),
-    ("1.0e-08", "1.1e-08", True),
-    ("1.0e-08", "1.0e-06", False),
-    ("late by 3 ms", "early by 3 ms", False),
-    ("-0.00", "0.00", True),
-    ("<A at 0x7f00>", "<A at 0x7f11>", True),
-])
+@pytest.mark.parametrize(
+    "stored, fresh, agree",
+    [
+        ("F1 66.81 of 12 notes", "F1  66.80 of 12 notes", True),
+        ("F1 66.81", "F1 67.40", True),  # within 1 %
+        ("F1 66.81", "F1 68.10", False),
+        ("12 notes", "13 notes", False),
+        ("4,801,617", "4,801,618", False),
+        ("1.0e-08", "1.1e-08", True),
+        ("1.0e-08", "1.0e-06", False),
+        ("late by 3 ms", "early by 3 ms", False),
+        ("-0.00", "0.00", True),
+        ("<A at 0x7f00>", "<A at 0x7f11>", True),
+    ],
+)
 def test_comparison_of_printed_text(stored, fresh, agree):
     assert (not disagreements([stream(stored)], [stream(fresh)])) == agree
 
@@ -86,15 +90,26 @@ def test_notebook_is_clean(path):
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_stored_outputs_name_no_place_in_memory(path):
     nb = nbformat.read(path, as_version=4)
-    texts = [str(o.get("text", "")) + str(o.get("data", {}).get("text/plain", "")) for c in nb.cells if c.cell_type == "code" for o in c.outputs]
-    assert not [t for t in texts if " at 0x" in t], "an address in memory is another at each run: end the cell on something else"
+    texts = [
+        str(o.get("text", "")) + str(o.get("data", {}).get("text/plain", ""))
+        for c in nb.cells
+        if c.cell_type == "code"
+        for o in c.outputs
+    ]
+    assert not [t for t in texts if " at 0x" in t], (
+        "an address in memory is another at each run: end the cell on something else"
+    )
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_no_chapter_shows_an_output_widget(path):
     """`interact` and `Output` make the client that executes a notebook write to the socket it is waiting on: now and then it waits for ever."""
-    code = [c.source for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code" and "ipywidgets" in c.source]
-    assert not re.search(r"\b(interact\w*|Output)\b", "\n".join(code)), "observe a slider and set an Image or HTML instead"
+    code = [
+        c.source for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code" and "ipywidgets" in c.source
+    ]
+    assert not re.search(r"\b(interact\w*|Output)\b", "\n".join(code)), (
+        "observe a slider and set an Image or HTML instead"
+    )
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
@@ -105,7 +120,11 @@ def test_notebook_is_light(path):
     figures = [len(base64.b64decode(o.data["image/png"])) for o in outputs if "image/png" in o.data]
     assert max(figures, default=0) <= 100e3, "a figure weighs at most 100 kB"
     assert sum("<audio" in o.data.get("text/html", "") for o in outputs) <= 3, "at most three players"
-    assert not [c.source for c in nb.cells if c.cell_type == "code" and any(o.output_type == "stream" and "\r" in o.text for o in c.outputs)]
+    assert not [
+        c.source
+        for c in nb.cells
+        if c.cell_type == "code" and any(o.output_type == "stream" and "\r" in o.text for o in c.outputs)
+    ]
 
 
 @pytest.mark.parametrize("path", [p for p in NOTEBOOKS if p.parent.name == "nbs"], ids=lambda p: p.stem)
@@ -117,14 +136,18 @@ def test_chapter_opens_as_a_chapter(path):
 
 def test_export_is_in_step(tmp_path):
     """A fresh export of all chapters equals amt_nb/, the index of names included."""
-    shutil.copytree(ROOT / "nbs", tmp_path / "nbs", ignore=shutil.ignore_patterns(".ipynb_checkpoints", "*.ogg", "results"))
+    shutil.copytree(
+        ROOT / "nbs", tmp_path / "nbs", ignore=shutil.ignore_patterns(".ipynb_checkpoints", "*.ogg", "results")
+    )
     for name in ("pyproject.toml", "README.md"):
         shutil.copy(ROOT / name, tmp_path)
     (tmp_path / "amt_nb").mkdir()
     shutil.copy(ROOT / "amt_nb" / "__init__.py", tmp_path / "amt_nb")
-    script = "from nbdev.export import nb_export; from nbdev.doclinks import _build_modidx; from pathlib import Path\n" \
-             "for nb in sorted(Path('nbs').glob('[0-9]*.ipynb')): nb_export(str(nb.resolve()), lib_path=str(Path('amt_nb').resolve()))\n" \
-             "_build_modidx()"
+    script = (
+        "from nbdev.export import nb_export; from nbdev.doclinks import _build_modidx; from pathlib import Path\n"
+        "for nb in sorted(Path('nbs').glob('[0-9]*.ipynb')): nb_export(str(nb.resolve()), lib_path=str(Path('amt_nb').resolve()))\n"
+        "_build_modidx()"
+    )
     subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True, capture_output=True)
     made = {p.name: p.read_text() for p in (tmp_path / "amt_nb").glob("*.py")}
     kept = {p.name: p.read_text() for p in (ROOT / "amt_nb").glob("*.py")}
@@ -134,11 +157,14 @@ def test_export_is_in_step(tmp_path):
 
 def test_readme_is_in_step():
     readme = importlib.import_module("readme")
-    assert readme.render(ROOT / "index.ipynb") == (ROOT / "README.md").read_text(encoding="utf-8"), "python tools/readme.py remakes it"
+    assert readme.render(ROOT / "index.ipynb") == (ROOT / "README.md").read_text(encoding="utf-8"), (
+        "python tools/readme.py remakes it"
+    )
 
 
 def test_experiments_parse_and_take_parameters():
     from IPython.core.inputtransformer2 import TransformerManager
+
     for path in EXPERIMENTS:
         cells = [c for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
         for c in cells:
@@ -153,14 +179,29 @@ def test_experiments_parse_and_take_parameters():
 def test_records_fit_the_configurations_of_today():
     """Every record can be read, and no configuration in it has a field that is called otherwise today."""
     from amt_nb import cqt, cycle, harmonic, notes, recipes, score_vae, training, translators
-    today = {"harmonic": harmonic.HarmonicConfig, "augment": harmonic.AugmentConfig, "cqt": cqt.CQTConfig, "decode": notes.DecodeConfig, "vae": score_vae.VAEConfig,
-             "G": translators.TranslatorConfig, "F": translators.TranslatorConfig, "cycle": cycle.CycleConfig, "train": training.TrainConfig,
-             "pool": recipes.PoolConfig, "recipe": recipes.RecipeConfig}
+
+    today = {
+        "harmonic": harmonic.HarmonicConfig,
+        "augment": harmonic.AugmentConfig,
+        "cqt": cqt.CQTConfig,
+        "decode": notes.DecodeConfig,
+        "vae": score_vae.VAEConfig,
+        "G": translators.TranslatorConfig,
+        "F": translators.TranslatorConfig,
+        "cycle": cycle.CycleConfig,
+        "train": training.TrainConfig,
+        "pool": recipes.PoolConfig,
+        "condition": recipes.RecipeConfig,
+    }
     for path in sorted((ROOT / "nbs" / "results").glob("*.json")):
         record = json.loads(path.read_text(encoding="utf-8"))
-        assert all(record.get(k) for k in ("date", "commit", "command")) and ("metrics" in record or "table" in record), f"{path.name} is no record"
+        assert all(record.get(k) for k in ("date", "commit", "command")) and (
+            "metrics" in record or "table" in record
+        ), f"{path.name} is no record"
         for name, values in record.get("configuration", {}).items():
             if name in today and isinstance(values, dict):
                 fields = {f.name: values[f.name] for f in dataclasses.fields(today[name]) if f.name in values}
-                assert fields.keys() == values.keys(), f"{path.name}: {name} has {sorted(set(values) - set(fields))}, which today's {today[name].__name__} has not"
+                assert fields.keys() == values.keys(), (
+                    f"{path.name}: {name} has {sorted(set(values) - set(fields))}, which today's {today[name].__name__} has not"
+                )
                 assert not training.records_fit({"configuration": {name: values}}, {name: fields})

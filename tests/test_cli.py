@@ -1,4 +1,5 @@
 """The command line: it starts at once, teaches, and says what it did. (Bad input: test_faults.py.)"""
+
 import csv
 import json
 import os
@@ -12,9 +13,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from amt_nb import cli
-from amt_nb.notes import as_notes, read_midi
-from amt_nb.synth import render
+from amt_nb.workshop import cli
+from amt_nb.notes import as_notes
+from amt_nb.workshop.midi import read_midi
+from amt_nb.workshop.synth import render
 
 ROOT = Path(__file__).resolve().parents[1]
 TUNE = as_notes([0.2, 0.7, 1.2], [0.6, 1.1, 1.9], [60, 64, 67])
@@ -22,7 +24,14 @@ TUNE = as_notes([0.2, 0.7, 1.2], [0.6, 1.1, 1.9], [60, 64, 67])
 
 def amt_nb(*words, **kw):
     """Runs amt-nb as a process of its own."""
-    return subprocess.run([sys.executable, "-m", "amt_nb.cli", *map(str, words)], capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=900, **kw)
+    return subprocess.run(
+        [sys.executable, "-m", "amt_nb.workshop.cli", *map(str, words)],
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=900,
+        **kw,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +44,11 @@ def tune(tmp_path_factory):
 
 def test_help_answers_within_a_second():
     """Of CPU time, so that a busy machine does not count; best of three."""
+
     def spent():
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
         return used.ru_utime + used.ru_stime
+
     best = float("inf")
     for _ in range(3):
         before = spent()
@@ -60,8 +71,17 @@ def test_every_command_teaches_with_examples_that_parse(command, capsys):
         cli.make_parser().parse_args(example.split()[1:])
 
 
-@pytest.mark.parametrize("words", [[], ["transkribe"], ["transcribe"], ["transcribe", "a.wav", "--onset-threshold", "2"],
-                                   ["transcribe", "a.wav", "--min-note-ms", "x"], ["--nonsense"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["transkribe"],
+        ["transcribe"],
+        ["transcribe", "a.wav", "--onset-threshold", "2"],
+        ["transcribe", "a.wav", "--min-note-ms", "x"],
+        ["--nonsense"],
+    ],
+)
 def test_wrong_usage_is_exit_code_2(words, capsys):
     with pytest.raises(SystemExit) as stopped:
         cli.main(words)
@@ -77,7 +97,9 @@ def test_it_is_installed_under_its_name():
 def test_all_the_files_at_once(tune, tmp_path):
     out = tmp_path / "with space" / "x.mid"
     out.parent.mkdir()
-    done = amt_nb("transcribe", tune, "-o", out, "--picture", "--sound", "--csv", "--json", "--no-progress", cwd=tmp_path)
+    done = amt_nb(
+        "transcribe", tune, "-o", out, "--picture", "--sound", "--csv", "--json", "--no-progress", cwd=tmp_path
+    )
     assert done.returncode == 0, done.stderr
     assert done.stderr == "" and done.stdout.startswith(f"{out}: ")
     assert sorted(p.name for p in out.parent.iterdir()) == ["x.csv", "x.json", "x.mid", "x.png", "x.stereo.ogg"]
@@ -94,7 +116,11 @@ def test_all_the_files_at_once(tune, tmp_path):
 
 def test_thresholds_and_the_shortest_note_are_heeded(tune, tmp_path, capsys):
     counts = []
-    for extra in (["--frame-threshold", "0.02", "--onset-threshold", "0.02"], [], ["--min-note-ms", "400", "--frame-threshold", "0.999", "--onset-threshold", "1"]):
+    for extra in (
+        ["--frame-threshold", "0.02", "--onset-threshold", "0.02"],
+        [],
+        ["--min-note-ms", "400", "--frame-threshold", "0.999", "--onset-threshold", "1"],
+    ):
         assert cli.main(["transcribe", str(tune), "-o", str(tmp_path / "x.mid"), "--no-progress", *extra]) == 0
         counts.append(len(read_midi(tmp_path / "x.mid")))
     assert counts[0] >= counts[1] >= counts[2] and counts[0] > counts[2]
@@ -107,8 +133,24 @@ def test_progress_is_on_standard_error_only(tune, tmp_path):
 
 def test_weights_that_are_none(tune, tmp_path, capsys):
     (tmp_path / "no.safetensors").write_bytes(b"nothing")
-    for weights, word in (("no.safetensors", "no.safetensors"), ("gone.safetensors", "gone.safetensors"), ("banjo", "piano")):
-        assert cli.main(["transcribe", str(tune), "-o", str(tmp_path / "x.mid"), "--weights", str(tmp_path / weights) if "." in weights else weights]) == 1
+    for weights, word in (
+        ("no.safetensors", "no.safetensors"),
+        ("gone.safetensors", "gone.safetensors"),
+        ("banjo", "piano-100k"),
+    ):
+        assert (
+            cli.main(
+                [
+                    "transcribe",
+                    str(tune),
+                    "-o",
+                    str(tmp_path / "x.mid"),
+                    "--weights",
+                    str(tmp_path / weights) if "." in weights else weights,
+                ]
+            )
+            == 1
+        )
         err = capsys.readouterr().err
         assert word in err and err.count("\n") == 1
     assert not (tmp_path / "x.mid").exists()
@@ -134,12 +176,37 @@ def test_doors_know_their_names_and_work_from_anywhere(tmp_path):
     if not (ROOT / ".venv" / "made-from").exists():
         pytest.skip("the checkout has no .venv of its own making")
     env = {k: v for k, v in os.environ.items() if k not in ("PYTHON", "PYTHONPATH")} | {"CI": "true"}
-    for door, option, word in (("run", "--help", "RECORDING"), ("test", "--help", "CHAPTER"), ("book", "--version", ".")):
-        done = subprocess.run([ROOT / door, option], cwd=tmp_path, env=env, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=600)
+    for door, option, word in (
+        ("run", "--help", "RECORDING"),
+        ("test", "--help", "CHAPTER"),
+        ("book", "--version", "."),
+    ):
+        done = subprocess.run(
+            [ROOT / door, option],
+            cwd=tmp_path,
+            env=env,
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            timeout=600,
+        )
         assert done.returncode == 0 and word in done.stdout and "environment" not in done.stderr, done.stderr
 
 
 def test_a_wrong_python_is_told_in_one_line(tmp_path):
     env = dict(os.environ, PYTHON=str(tmp_path / "no-python"))
-    done = subprocess.run([ROOT / "run", "--help"], cwd=tmp_path, env=env, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=300)
-    assert done.returncode == 1 and done.stdout == "" and done.stderr.count("\n") == 1 and "3.11, 3.12 or 3.13" in done.stderr
+    done = subprocess.run(
+        [ROOT / "run", "--help"],
+        cwd=tmp_path,
+        env=env,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=300,
+    )
+    assert (
+        done.returncode == 1
+        and done.stdout == ""
+        and done.stderr.count("\n") == 1
+        and "3.11, 3.12 or 3.13" in done.stderr
+    )

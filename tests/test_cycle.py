@@ -1,23 +1,25 @@
 """Chapter 13: every term against NumPy or by hand, no work twice, exact resume of pools, nothing supervised without pairs."""
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings as hypothesis_settings, strategies as st
 from torch import nn
 
-from amt_nb import cycle
-from amt_nb.cycle import CycleConfig, CycleObjective, ImagePool
-from amt_nb.discriminators import (DiscriminatorConfig, LatentDiscriminator, LatentDiscriminatorConfig,
-                                   SpectrogramDiscriminator)
-from amt_nb.score_vae import ScoreVAE, VAEConfig
-from amt_nb.settings import UserError
-from amt_nb.translators import Hear, Render, TranslatorConfig
+from amt_nb.transcription import cycle
+from amt_nb.transcription.cycle import CycleConfig, CycleObjective, ImagePool
+from amt_nb.transcription.discriminators import DiscriminatorConfig, LatentDiscriminator
+from amt_nb.transcription.discriminators import LatentDiscriminatorConfig, SpectrogramDiscriminator
+from amt_nb.transcription.score_vae import ScoreVAE, VAEConfig
+from amt_nb.workshop.settings import UserError
+from amt_nb.transcription.translators import AudioToLatent, LatentToAudio, TranslatorConfig
 
 torch.set_num_threads(1)
 
 
 class Affine(nn.Module):
     """a x + b, counting the examples it saw."""
+
     def __init__(self, a, b):
         super().__init__()
         self.a, self.b, self.seen = nn.Parameter(torch.tensor(a)), b, 0
@@ -29,13 +31,20 @@ class Affine(nn.Module):
 
 class ToyVAE(nn.Module):
     """Latent = roll / 2 with standard deviation 0.1; decoding multiplies by 4."""
-    def encode(self, roll): return roll / 2, torch.full_like(roll, 2 * np.log(0.1))
-    def sample(self, mean, logvar, noise): return mean + (logvar / 2).exp() * noise
-    def decode(self, z): return 4 * z
+
+    def encode(self, roll):
+        return roll / 2, torch.full_like(roll, 2 * np.log(0.1))
+
+    def sample(self, mean, logvar, noise):
+        return mean + (logvar / 2).exp() * noise
+
+    def decode(self, z):
+        return 4 * z
 
 
 class ToyCritic(nn.Module):
     """Two scales, two features and a score map each: a |x|, 2 a x, a x mean | 3 a x, x, -a x."""
+
     def __init__(self, a):
         super().__init__()
         self.a = nn.Parameter(torch.tensor(a))
@@ -46,9 +55,18 @@ class ToyCritic(nn.Module):
 
 def toy():
     """Models and a batch small enough for NumPy."""
-    models = {"vae": ToyVAE(), "G": Affine(0.5, 0.1), "F": Affine(1.5, -0.2), "D_X": ToyCritic(0.7), "D_Z": ToyCritic(-0.3)}
+    models = {
+        "vae": ToyVAE(),
+        "G": Affine(0.5, 0.1),
+        "F": Affine(1.5, -0.2),
+        "D_X": ToyCritic(0.7),
+        "D_Z": ToyCritic(-0.3),
+    }
     g = torch.Generator().manual_seed(3)
-    batch = {k: torch.randn(n, 1, 4, 6, generator=g) for k, n in (("audio", 3), ("score", 3), ("paired_audio", 2), ("paired_score", 2))}
+    batch = {
+        k: torch.randn(n, 1, 4, 6, generator=g)
+        for k, n in (("audio", 3), ("score", 3), ("paired_audio", 2), ("paired_score", 2))
+    }
     return models, batch
 
 
@@ -57,13 +75,26 @@ def expected(batch, models, step, config):
     z = {k: v.numpy() for k, v in cycle.add_latents(models, batch, step, config).items()}
     G, F = (lambda x: 0.5 * x + 0.1), (lambda x: 1.5 * x - 0.2)
     adv = lambda x, a: ((a * x - 1) ** 2).mean() + ((-a * x - 1) ** 2).mean()
-    match = lambda r, f, a: np.mean([abs(a) * np.abs(np.abs(r) - np.abs(f)).mean(), 2 * abs(a) * np.abs(r - f).mean(),
-                                     3 * abs(a) * np.abs(r - f).mean(), np.abs(r - f).mean()])
+    match = lambda r, f, a: np.mean(
+        [
+            abs(a) * np.abs(np.abs(r) - np.abs(f)).mean(),
+            2 * abs(a) * np.abs(r - f).mean(),
+            3 * abs(a) * np.abs(r - f).mean(),
+            np.abs(r - f).mean(),
+        ]
+    )
     l1 = lambda a, b: np.abs(a - b).mean()
     x, lat, xs, zs = z["audio"], z["latent"], z["paired_audio"], z["paired_latent"]
-    return {"adv_latent": adv(G(x), -0.3), "adv_audio": adv(F(lat), 0.7), "cycle_audio": l1(F(G(x)), x), "cycle_latent": l1(G(F(lat)), lat),
-            "match_audio": match(x, F(G(x)), 0.7), "match_latent": match(lat, G(F(lat)), -0.3),
-            "sup_latent": l1(G(xs), zs), "sup_audio": l1(F(zs), xs)}
+    return {
+        "adv_latent": adv(G(x), -0.3),
+        "adv_audio": adv(F(lat), 0.7),
+        "cycle_audio": l1(F(G(x)), x),
+        "cycle_latent": l1(G(F(lat)), lat),
+        "match_audio": match(x, F(G(x)), 0.7),
+        "match_latent": match(lat, G(F(lat)), -0.3),
+        "sup_latent": l1(G(xs), zs),
+        "sup_audio": l1(F(zs), xs),
+    }
 
 
 @pytest.mark.parametrize("step", [0, 123, 500, 9000])
@@ -74,8 +105,12 @@ def test_every_term_against_numpy(step, lambda_fm):
     for name, value in want.items():
         assert float(found[name].detach()) == pytest.approx(value, abs=1e-5), name
     w = min(1, 0.1 + 0.9 * step / 500)
-    total = (w * (want["adv_latent"] + want["adv_audio"] + lambda_fm * (want["match_audio"] + want["match_latent"]))
-             + 5 * (want["cycle_audio"] + want["cycle_latent"]) + want["sup_latent"] + want["sup_audio"])
+    total = (
+        w * (want["adv_latent"] + want["adv_audio"] + lambda_fm * (want["match_audio"] + want["match_latent"]))
+        + 5 * (want["cycle_audio"] + want["cycle_latent"])
+        + want["sup_latent"]
+        + want["sup_audio"]
+    )
     assert float(found["total"].detach()) == pytest.approx(total, abs=1e-4)
 
 
@@ -83,10 +118,17 @@ def test_discriminator_against_numpy():
     (models, batch), config = toy(), CycleConfig()
     full = {k: v.detach().numpy() for k, v in cycle.add_fakes(models, batch, 4, config).items()}
     found = cycle.discriminator_loss(models, batch, 4, config)
-    for critic, a, real, fake in (("latent", -0.3, full["latent"], full["heard"]), ("audio", 0.7, full["audio"], full["rendered"])):
-        assert float(found[f"real_{critic}"].detach()) == pytest.approx(((a * real - 1) ** 2 + (-a * real - 1) ** 2).mean(), abs=1e-5)
+    for critic, a, real, fake in (
+        ("latent", -0.3, full["latent"], full["heard"]),
+        ("audio", 0.7, full["audio"], full["rendered"]),
+    ):
+        assert float(found[f"real_{critic}"].detach()) == pytest.approx(
+            ((a * real - 1) ** 2 + (-a * real - 1) ** 2).mean(), abs=1e-5
+        )
         assert float(found[f"fake_{critic}"].detach()) == pytest.approx(2 * ((a * fake) ** 2).mean(), abs=1e-5)
-    assert float(found["total"].detach()) == pytest.approx(sum(float(v.detach()) for k, v in found.items() if k != "total"), abs=1e-5)
+    assert float(found["total"].detach()) == pytest.approx(
+        sum(float(v.detach()) for k, v in found.items() if k != "total"), abs=1e-5
+    )
 
 
 def test_decoded_supervision_against_numpy():
@@ -95,7 +137,9 @@ def test_decoded_supervision_against_numpy():
     logits, truth = 4 * (0.5 * batch["paired_audio"].numpy() + 0.1), batch["paired_score"].numpy() > 0
     p = 1 / (1 + np.exp(-logits))
     assert float(found["sup_roll"].detach()) == pytest.approx(-np.log(np.where(truth, p, 1 - p)).mean(), abs=1e-5)
-    assert float(found["total"].detach()) == pytest.approx(3 * float(found["sup_roll"].detach()) + float(found["sup_audio"].detach()), abs=1e-5)
+    assert float(found["total"].detach()) == pytest.approx(
+        3 * float(found["sup_roll"].detach()) + float(found["sup_audio"].detach()), abs=1e-5
+    )
     found["total"].backward()
     assert models["G"].a.grad.abs() > 0
 
@@ -115,7 +159,10 @@ def test_without_pairs_nothing_is_supervised():
 def test_paired_only_sees_nothing_unpaired():
     (models, batch), config = toy(), CycleConfig()
     alone = {k: v for k, v in batch.items() if k.startswith("paired")}
-    assert torch.equal(cycle.paired_only_loss(models, batch, 0, config)["total"], cycle.paired_only_loss(models, alone, 0, config)["total"])
+    assert torch.equal(
+        cycle.paired_only_loss(models, batch, 0, config)["total"],
+        cycle.paired_only_loss(models, alone, 0, config)["total"],
+    )
     models["G"].seen = 0
     cycle.paired_only_loss(models, batch, 0, config)
     assert models["G"].seen == 2
@@ -170,15 +217,20 @@ def test_objective_translates_each_example_once():
         objective.generator_loss(models, batch, step)
         objective.discriminator_loss(models, batch, step)
         assert models["G"].seen == models["F"].seen == 3 + 2 + 3
-    objective.discriminator_loss(models, batch, 99)              # on its own: the fakes are made
+    objective.discriminator_loss(models, batch, 99)  # on its own: the fakes are made
     assert models["G"].seen == 8 + 3 + 2
 
 
 def test_objective_equals_the_pure_functions_without_a_pool():
     (models, batch), config = toy(), CycleConfig(pool_size=0)
     objective = CycleObjective(config)
-    assert torch.equal(objective.generator_loss(models, batch, 5)["total"], cycle.generator_loss(models, batch, 5, config)["total"])
-    assert torch.equal(objective.discriminator_loss(models, batch, 5)["total"], cycle.discriminator_loss(models, batch, 5, config)["total"])
+    assert torch.equal(
+        objective.generator_loss(models, batch, 5)["total"], cycle.generator_loss(models, batch, 5, config)["total"]
+    )
+    assert torch.equal(
+        objective.discriminator_loss(models, batch, 5)["total"],
+        cycle.discriminator_loss(models, batch, 5, config)["total"],
+    )
 
 
 def test_objective_resumes_exactly():
@@ -203,7 +255,13 @@ def test_a_fresh_pool_takes_the_state_of_a_fresh_pool():
 
 
 @hypothesis_settings(max_examples=25, deadline=None)
-@given(size=st.integers(1, 12), batch=st.integers(1, 12), rounds=st.integers(1, 8), share=st.floats(0, 1), seed=st.integers(0, 99))
+@given(
+    size=st.integers(1, 12),
+    batch=st.integers(1, 12),
+    rounds=st.integers(1, 8),
+    share=st.floats(0, 1),
+    seed=st.integers(0, 99),
+)
 def test_pool_loses_and_invents_nothing(size, batch, rounds, share, seed):
     pool, given_out, put_in = ImagePool(size, share, seed), [], []
     if batch > size:
@@ -222,7 +280,7 @@ def test_pool_loses_and_invents_nothing(size, batch, rounds, share, seed):
     swapped = given_out[size:]
     if share == 0:
         assert given_out == put_in
-    assert all(v <= i + size for i, v in enumerate(swapped))     # nothing from the future
+    assert all(v <= i + size for i, v in enumerate(swapped))  # nothing from the future
 
 
 def test_pool_does_not_touch_what_it_was_given_or_the_global_dice():
@@ -236,9 +294,15 @@ def test_pool_does_not_touch_what_it_was_given_or_the_global_dice():
 def test_whole_step_with_real_networks_in_bfloat16():
     torch.manual_seed(0)
     t = TranslatorConfig(width=4, multipliers=(1, 1, 1, 1, 1), blocks=(0, 0, 0, 0, 1), heads=1, head_width=4)
-    models = {"vae": ScoreVAE(VAEConfig(width=4, multipliers=(1, 1, 1, 1), blocks=(0, 0, 0, 0), heads=1, head_width=4)).requires_grad_(False),
-              "G": Hear(t), "F": Render(t), "D_X": SpectrogramDiscriminator(DiscriminatorConfig(width=2)),
-              "D_Z": LatentDiscriminator(LatentDiscriminatorConfig(width=2))}
+    models = {
+        "vae": ScoreVAE(
+            VAEConfig(width=4, multipliers=(1, 1, 1, 1), blocks=(0, 0, 0, 0), heads=1, head_width=4)
+        ).requires_grad_(False),
+        "G": AudioToLatent(t),
+        "F": LatentToAudio(t),
+        "D_X": SpectrogramDiscriminator(DiscriminatorConfig(width=2)),
+        "D_Z": LatentDiscriminator(LatentDiscriminatorConfig(width=2)),
+    }
     batch = {"audio": torch.rand(2, 1, 16, 352) * 2 - 1, "score": torch.rand(2, 1, 16, 88).round() * 2 - 1}
     batch |= {f"paired_{k}": v[:1] for k, v in batch.items()}
     for supervised in (cycle.supervised_loss, cycle.decoded_supervised_loss):

@@ -1,4 +1,5 @@
 """What strange recordings and hostile outputs get from amt-nb transcribe: one line, the right exit code, no half file."""
+
 import os
 import resource
 import signal
@@ -11,9 +12,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from amt_nb.cli import main
-from amt_nb.notes import as_notes, read_midi, write_midi
-from amt_nb.synth import render
+from amt_nb.workshop.cli import main
+from amt_nb.notes import as_notes
+from amt_nb.workshop.midi import read_midi, write_midi
+from amt_nb.workshop.synth import render
 
 SR = 16000
 TUNE = as_notes([0.2, 0.7, 1.2], [0.6, 1.1, 1.9], [60, 64, 67])
@@ -37,6 +39,7 @@ def shell(capsys, monkeypatch, tmp_path):
         except SystemExit as stopped:
             code = stopped.code
         return code, *capsys.readouterr()
+
     return run
 
 
@@ -63,6 +66,7 @@ def refused(answer, *words):
 
 # ---- recordings that are none ------------------------------------------------------------------------------------
 
+
 def test_missing(shell, tmp_path):
     assert refused(shell("nowhere.wav"), "nowhere.wav") and only(tmp_path)
 
@@ -77,7 +81,14 @@ def test_empty_file(shell, tmp_path):
     assert refused(shell("empty.wav"), "empty.wav") and only(tmp_path, "empty.wav")
 
 
-@pytest.mark.parametrize("name, content", [("text.wav", b"dear diary " * 99), ("image.png", b"\x89PNG\r\n\x1a\n" + bytes(500)), ("noise.mp3", bytes(range(256)) * 40)])
+@pytest.mark.parametrize(
+    "name, content",
+    [
+        ("text.wav", b"dear diary " * 99),
+        ("image.png", b"\x89PNG\r\n\x1a\n" + bytes(500)),
+        ("noise.mp3", bytes(range(256)) * 40),
+    ],
+)
 def test_wrong_type(shell, tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
     assert refused(shell(name), name) and only(tmp_path, name)
@@ -109,6 +120,7 @@ def test_not_a_number(shell, tmp_path, wave, bad):
 
 
 # ---- recordings that are odd but sound ---------------------------------------------------------------------------
+
 
 def test_silence_gives_a_valid_empty_file(shell, tmp_path):
     sound(tmp_path / "silence.flac", np.zeros(SR * 3, np.float32))
@@ -167,9 +179,11 @@ def test_mp3(shell, tmp_path, wave):
 
 def test_cut_in_the_middle_says_so_or_gives_what_is_there(shell, tmp_path, wave):
     data = sound(tmp_path / "cut.flac", np.tile(wave, 4)).read_bytes()
-    (tmp_path / "cut.flac").write_bytes(data[:len(data) * 2 // 3])
+    (tmp_path / "cut.flac").write_bytes(data[: len(data) * 2 // 3])
     code, out, err = shell("cut.flac")
-    assert (code == 1 and "cut.flac" in err and only(tmp_path, "cut.flac")) or (code == 0 and len(read_midi(tmp_path / "cut.mid")))
+    assert (code == 1 and "cut.flac" in err and only(tmp_path, "cut.flac")) or (
+        code == 0 and len(read_midi(tmp_path / "cut.mid"))
+    )
 
 
 def test_names_with_spaces_accents_and_dots(shell, tmp_path, wave):
@@ -185,6 +199,7 @@ def test_a_name_that_looks_like_an_option(shell, tmp_path, wave):
 
 
 # ---- outputs that cannot be ---------------------------------------------------------------------------------------
+
 
 def test_output_is_the_input(shell, tmp_path, wave):
     data = sound(tmp_path / "tune.wav", wave).read_bytes()
@@ -213,7 +228,9 @@ def test_existing_output_is_replaced_whole(shell, tmp_path, wave):
     sound(tmp_path / "tune.wav", wave)
     (tmp_path / "tune.mid").write_bytes(b"old" * 10_000)
     assert shell("tune.wav")[0] == 0
-    assert set(TUNE["pitch"]) <= set(read_midi(tmp_path / "tune.mid")["pitch"]) and only(tmp_path, "tune.wav", "tune.mid")
+    assert set(TUNE["pitch"]) <= set(read_midi(tmp_path / "tune.mid")["pitch"]) and only(
+        tmp_path, "tune.wav", "tune.mid"
+    )
 
 
 def test_a_link_as_output_stays_a_link(shell, tmp_path, wave):
@@ -222,7 +239,11 @@ def test_a_link_as_output_stays_a_link(shell, tmp_path, wave):
     (tmp_path / "real" / "x.mid").write_bytes(b"old")
     (tmp_path / "tune.mid").symlink_to(tmp_path / "real" / "x.mid")
     assert shell("tune.wav")[0] == 0
-    assert (tmp_path / "tune.mid").is_symlink() and len(read_midi(tmp_path / "real" / "x.mid")) >= 3 and only(tmp_path / "real", "x.mid")
+    assert (
+        (tmp_path / "tune.mid").is_symlink()
+        and len(read_midi(tmp_path / "real" / "x.mid")) >= 3
+        and only(tmp_path / "real", "x.mid")
+    )
 
 
 @pytest.mark.parametrize("out", ["nowhere/tune.mid", "/dev/full", "/dev/null", "tune.txt", "tune"])
@@ -246,22 +267,39 @@ def test_read_only_folder(shell, tmp_path, wave):
 
 # ---- processes -----------------------------------------------------------------------------------------------------
 
+
 def process(*words, folder, **kw):
     """Starts amt-nb as a process of its own."""
-    return subprocess.Popen([sys.executable, "-m", "amt_nb.cli", *map(str, words)], cwd=folder, text=True, stdin=subprocess.DEVNULL,
-                            stdout=kw.pop("stdout", subprocess.PIPE), stderr=subprocess.PIPE, **kw)
+    return subprocess.Popen(
+        [sys.executable, "-m", "amt_nb.workshop.cli", *map(str, words)],
+        cwd=folder,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        stdout=kw.pop("stdout", subprocess.PIPE),
+        stderr=subprocess.PIPE,
+        **kw,
+    )
 
 
 def test_full_disk(tmp_path, wave):
     """A file may not grow beyond 200 bytes: what was there stays, nothing half-written is left."""
     sound(tmp_path / "tune.wav", np.tile(wave, 20))
-    assert main(["transcribe", str(tmp_path / "tune.wav"), "-o", str(tmp_path / "tune.mid"), "--no-progress"]) == 0  # whatever is compiled once is
+    assert (
+        main(["transcribe", str(tmp_path / "tune.wav"), "-o", str(tmp_path / "tune.mid"), "--no-progress"]) == 0
+    )  # whatever is compiled once is
     (tmp_path / "tune.mid").write_bytes(b"old")
 
     def small_disk():
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (200, 200))
-    p = process("transcribe", "tune.wav", folder=tmp_path, preexec_fn=small_disk, env=dict(os.environ, PYTHONDONTWRITEBYTECODE="1"))
+
+    p = process(
+        "transcribe",
+        "tune.wav",
+        folder=tmp_path,
+        preexec_fn=small_disk,
+        env=dict(os.environ, PYTHONDONTWRITEBYTECODE="1"),
+    )
     out, err = p.communicate(timeout=600)
     assert p.returncode == 1 and out == "" and "Traceback" not in err and "tune.mid" in err.splitlines()[-1]
     assert (tmp_path / "tune.mid").read_bytes() == b"old"
@@ -272,9 +310,11 @@ def test_full_disk(tmp_path, wave):
 def test_interrupted(tmp_path, wave, number, code):
     sound(tmp_path / "long.wav", np.tile(wave, 1200))  # 50 minutes
     (tmp_path / "out").mkdir()
+
     def hears():
         """A test run in the background inherits an ignored Ctrl-C, and its children would too."""
         signal.signal(number, signal.SIG_DFL)
+
     p = process("transcribe", "long.wav", "-o", "out/", "--sound", folder=tmp_path, preexec_fn=hears)
     assert "long.wav" in p.stderr.readline()  # the first word of progress: it is at work
     p.send_signal(number)

@@ -1,4 +1,5 @@
 """Laws of the house, read off the source: what may import what, what every public name has, what no file may hold."""
+
 import ast
 import functools
 import json
@@ -13,8 +14,34 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE, BOOK = ROOT / "amt_nb", ROOT / "nbs"
 CHAPTERS = sorted(BOOK.glob("[0-9]*.ipynb"))
 LEAVES = {"pitch_shift", "aligners", "sheet", "cli", "index", "experiments"}
-HEAVY = {"torch", "librosa", "soundfile", "matplotlib", "lightning", "music21", "numba", "pretty_midi", "mir_eval", "nnAudio", "pandas", "sklearn"}
-LIGHT = {"settings", "notes", "cqt", "synth", "recordings", "corpora", "metrics", "transcribe", "piano", "paths", "align", "cli"}  # start without torch or numba
+HEAVY = {
+    "torch",
+    "librosa",
+    "soundfile",
+    "matplotlib",
+    "lightning",
+    "music21",
+    "numba",
+    "pretty_midi",
+    "mir_eval",
+    "nnAudio",
+    "pandas",
+    "sklearn",
+}
+LIGHT = {
+    "settings",
+    "notes",
+    "cqt",
+    "synth",
+    "recordings",
+    "corpora",
+    "metrics",
+    "transcribe",
+    "piano",
+    "paths",
+    "align",
+    "cli",
+}  # start without torch or numba
 
 
 def number(path):
@@ -26,6 +53,7 @@ def number(path):
 def code(path):
     """Sources of a notebook's code cells, magics turned into Python."""
     from IPython.core.inputtransformer2 import TransformerManager
+
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     return [TransformerManager().transform_cell("".join(c["source"])) for c in cells if c["cell_type"] == "code"]
 
@@ -54,11 +82,15 @@ def imported(tree):
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
 def test_a_chapter_imports_only_earlier_ones(path):
-    assert not [c for c in code(path) for n in ast.walk(ast.parse(c)) if isinstance(n, ast.ImportFrom) and n.level], "imports are absolute"
+    assert not [c for c in code(path) for n in ast.walk(ast.parse(c)) if isinstance(n, ast.ImportFrom) and n.level], (
+        "imports are absolute"
+    )
     trees = [ast.parse(c) for c in code(path)] + [ast.parse((PACKAGE / f"{module_of(path)}.py").read_text())]
     for name in {name for tree in trees for name in imported(tree)} - {module_of(path)}:
         assert name in NUMBER_OF, f"{path.name} imports amt_nb.{name}, which no chapter makes"
-        assert NUMBER_OF[name] < number(path), f"{path.name} imports amt_nb.{name} of the later chapter {NUMBER_OF[name]}"
+        assert NUMBER_OF[name] < number(path), (
+            f"{path.name} imports amt_nb.{name} of the later chapter {NUMBER_OF[name]}"
+        )
         assert name not in LEAVES, f"{path.name} imports the leaf amt_nb.{name}"
 
 
@@ -82,7 +114,9 @@ def test_heavy_imports_stay_inside_functions(path):
     heavy = {n for n in names if n.split(".")[0] in HEAVY - may or n.startswith("scipy.signal")}
     assert not heavy, f"{path.name} imports {sorted(heavy)} at its top"
     if path.stem in ("settings", "cli"):
-        assert not {n.split(".")[0] for n in names} & {"numpy", "scipy", "joblib", "tqdm", "safetensors"}, f"{path.name} must start at once"
+        assert not {n.split(".")[0] for n in names} & {"numpy", "scipy", "joblib", "tqdm", "safetensors"}, (
+            f"{path.name} must start at once"
+        )
 
 
 @pytest.mark.parametrize("module", ["amt_nb", "amt_nb.settings", "amt_nb.cli"])
@@ -95,8 +129,13 @@ def test_importing_loads_nothing_heavy(module):
 def test_no_star_imports():
     sources = {p: [p.read_text()] for folder in (PACKAGE, ROOT / "tests", ROOT / "tools") for p in folder.glob("*.py")}
     sources |= {p: code(p) for p in BOOK.rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts}
-    stars = [p.name for p, texts in sources.items() for text in texts for n in ast.walk(ast.parse(text))
-             if isinstance(n, ast.ImportFrom) and n.names[0].name == "*"]
+    stars = [
+        p.name
+        for p, texts in sources.items()
+        for text in texts
+        for n in ast.walk(ast.parse(text))
+        if isinstance(n, ast.ImportFrom) and n.names[0].name == "*"
+    ]
     assert not stars
 
 
@@ -118,8 +157,15 @@ def test_every_public_name_has_a_docstring(path):
 def tracked():
     """Text files of the checkout, as git lists them, else every file outside hidden folders."""
     done = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True)
-    names = done.stdout.decode().split("\0") if done.returncode == 0 else [
-        str(p.relative_to(ROOT)) for p in ROOT.rglob("*") if p.is_file() and not any(x.startswith(".") for x in p.relative_to(ROOT).parts[:-1])]
+    names = (
+        done.stdout.decode().split("\0")
+        if done.returncode == 0
+        else [
+            str(p.relative_to(ROOT))
+            for p in ROOT.rglob("*")
+            if p.is_file() and not any(x.startswith(".") for x in p.relative_to(ROOT).parts[:-1])
+        ]
+    )
     for name in filter(None, names):
         try:
             yield name, (ROOT / name).read_text(encoding="utf-8")
@@ -130,22 +176,37 @@ def tracked():
 def test_no_path_of_one_machine():
     private = re.compile(r"(?<![\w.~}/-])/(?:work|root|home|Users)/(?!someone)[\w.]")
     temporary = re.compile(r"(?<![\w.~}])/tmp/\w{3,}")
-    found = [f"{name}: {m.group()}" for name, text in tracked() for m in [private.search(text) or temporary.search(text)] if m]
+    found = [
+        f"{name}: {m.group()}"
+        for name, text in tracked()
+        for m in [private.search(text) or temporary.search(text)]
+        if m
+    ]
     assert not found
 
 
 def test_nothing_names_a_registry_or_a_neighbouring_folder():
     recipes, folders = {"constraints.txt", "pyproject.toml", "run", "test", "book"}, ("tools/", ".ci/", ".github/")
-    hosts = [name for name, text in tracked() if (name in recipes or name.startswith(folders)) and re.search(r"https?://", text)]
+    hosts = [
+        name
+        for name, text in tracked()
+        if (name in recipes or name.startswith(folders)) and re.search(r"https?://", text)
+    ]
     assert not hosts, "recipes for installing name no address"
     pattern = re.compile(r"[\"'(]\.\./" + "shared")
-    assert not [n for n, text in tracked() if n.startswith(("amt_nb/", "tests/", "tools/", "run", "test", "book")) and pattern.search(text)]
+    assert not [
+        n
+        for n, text in tracked()
+        if n.startswith(("amt_nb/", "tests/", "tools/", "run", "test", "book")) and pattern.search(text)
+    ]
 
 
 def test_files_are_small_enough_for_git():
-    big = [f"{n}: {(ROOT / n).stat().st_size / 1e6:.1f} MB" for n in subprocess.run(
-        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True).stdout.splitlines()
-        if (ROOT / n).exists() and (ROOT / n).stat().st_size > 1e6 and not n.endswith(".safetensors")]
+    big = [
+        f"{n}: {(ROOT / n).stat().st_size / 1e6:.1f} MB"
+        for n in subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True).stdout.splitlines()
+        if (ROOT / n).exists() and (ROOT / n).stat().st_size > 1e6 and not n.endswith(".safetensors")
+    ]
     assert not big
     weights = sum(p.stat().st_size for p in PACKAGE.rglob("*.safetensors"))
     assert weights <= 12e6

@@ -1,4 +1,5 @@
 """Metrics against independent definitions: loops, brute force, closed forms."""
+
 import inspect
 import itertools
 
@@ -7,8 +8,9 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from amt_nb import metrics as M
+from amt_nb.workshop import statistics as statistics_module
 from amt_nb.notes import as_notes, empty_notes, to_roll, to_rolls
-from amt_nb.settings import UserError
+from amt_nb.workshop.settings import UserError
 
 FAST = settings(max_examples=60, deadline=None)
 
@@ -22,7 +24,8 @@ def random_rolls(seed, shape=(40, 88), density=0.05):
 def slow_f1(pred, truth, empty=1.0):
     """Oracle: sets of cells."""
     p, t = ({tuple(c) for c in np.argwhere(x)} for x in (pred, truth))
-    if not p and not t: return empty
+    if not p and not t:
+        return empty
     precision, recall = len(p & t) / max(len(p), 1), len(p & t) / max(len(t), 1)
     return 0.0 if precision + recall == 0 else 2 * precision * recall / (precision + recall)
 
@@ -33,8 +36,10 @@ def test_frame_f1_equals_sets_of_cells(seed, density):
     pred, truth = random_rolls(seed, (12, 88), density)
     score = M.frame_score(pred, truth)
     assert np.isclose(score.f1, slow_f1(pred, truth))
-    assert np.isclose(M.frame_f1(truth, pred), score.f1) and np.isclose(M.frame_score(truth, pred).precision, score.recall)
-    assert M.frame_f1(pred * 2.0 - 1, truth * 1.0) == M.frame_f1(pred, truth)         # {-1, 1} and {0, 1} rolls
+    assert np.isclose(M.frame_f1(truth, pred), score.f1) and np.isclose(
+        M.frame_score(truth, pred).precision, score.recall
+    )
+    assert M.frame_f1(pred * 2.0 - 1, truth * 1.0) == M.frame_f1(pred, truth)  # {-1, 1} and {0, 1} rolls
 
 
 @FAST
@@ -44,7 +49,7 @@ def test_means(seed, chunk):
     preds, truths = zip(*pairs)
     assert np.isclose(M.frame_f1_mean(preds, truths), np.mean([slow_f1(p, t) for p, t in pairs]))
     assert np.isclose(M.frame_f1_pooled(preds, truths), slow_f1(np.vstack(preds), np.vstack(truths)))
-    chunks = [slow_f1(p[t:t + chunk], q[t:t + chunk], 0.0) for p, q in pairs for t in range(0, len(p), chunk)]
+    chunks = [slow_f1(p[t : t + chunk], q[t : t + chunk], 0.0) for p, q in pairs for t in range(0, len(p), chunk)]
     assert np.isclose(M.frame_f1_chunk_mean(preds, truths, chunk), np.mean(chunks))
 
 
@@ -66,9 +71,13 @@ def test_instruments(seed):
 
 def most_matches(notes, truth, tolerance, offset):
     """Oracle: the largest matching, tried over all orders of the truth (few notes only)."""
+
     def ok(n, t):
-        end = not offset or round(abs(n['offset_s'] - t['offset_s']), 4) <= max(0.05, 0.2 * (t['offset_s'] - t['onset_s']))
-        return n['pitch'] == t['pitch'] and round(abs(n['onset_s'] - t['onset_s']), 4) <= tolerance and end
+        end = not offset or round(abs(n["offset_s"] - t["offset_s"]), 4) <= max(
+            0.05, 0.2 * (t["offset_s"] - t["onset_s"])
+        )
+        return n["pitch"] == t["pitch"] and round(abs(n["onset_s"] - t["onset_s"]), 4) <= tolerance and end
+
     best = 0
     for order in itertools.permutations(range(len(notes)), min(len(notes), len(truth))):
         for places in itertools.combinations(range(len(truth)), len(order)):
@@ -80,9 +89,11 @@ def most_matches(notes, truth, tolerance, offset):
 @given(st.integers(0, 9999), st.integers(0, 3), st.integers(0, 3), st.booleans())
 def test_note_f1_equals_the_best_matching(seed, n, m, offset):
     rng = np.random.default_rng(seed)
+
     def some(k):
         onset = rng.integers(0, 20, k) / 100
         return as_notes(onset, onset + rng.integers(5, 40, k) / 100, rng.integers(60, 62, k)) if k else empty_notes()
+
     notes, truth = some(n), some(m)
     expected = M.score_from_counts(most_matches(notes, truth, 0.05, offset) if n and m else 0, n, m)
     assert np.allclose(M.note_score(notes, truth, offset=offset), expected)
@@ -92,22 +103,27 @@ def test_note_edges():
     truth = as_notes(1.0, 2.0, 60)
     assert M.note_f1(as_notes(1.05, 2.0, 60), truth) == 1 and M.note_f1(as_notes(1.0502, 2.0, 60), truth) == 0
     assert M.note_f1(as_notes(1.02, 2.0, 60), truth, onset_tol_s=0.01) == 0
-    assert M.note_f1(as_notes(1.0, 2.19, 60), truth, offset=True) == 1 and M.note_f1(as_notes(1.0, 2.21, 60), truth, offset=True) == 0
+    assert (
+        M.note_f1(as_notes(1.0, 2.19, 60), truth, offset=True) == 1
+        and M.note_f1(as_notes(1.0, 2.21, 60), truth, offset=True) == 0
+    )
     assert M.note_f1(as_notes(1.0, 2.0, 61), truth) == 0 and M.note_f1(empty_notes(), empty_notes()) == 1
 
 
 def test_evaluate_and_its_length():
     truth, pred = as_notes([0, 1], [0.5, 2], [60, 109]), as_notes([0, 3], [0.5, 4], [60, 64])
     result = M.evaluate(pred, truth)
-    assert np.isclose(result['frame_f1'], 2 * 25 / (25 + 75)) and result['note_f1'] == 0.5
-    assert M.evaluate(pred, truth, n_frames=50)['frame_f1'] == 1.0
-    assert set(result) == {'frame_f1', 'frame_p', 'frame_r', 'note_f1', 'note_p', 'note_r', 'note_offset_f1'}
+    assert np.isclose(result["frame_f1"], 2 * 25 / (25 + 75)) and result["note_f1"] == 0.5
+    assert M.evaluate(pred, truth, n_frames=50)["frame_f1"] == 1.0
+    assert set(result) == {"frame_f1", "frame_p", "frame_r", "note_f1", "note_p", "note_r", "note_offset_f1"}
     assert all(type(v) is float for v in result.values())
     assert set(M.evaluate(empty_notes(), empty_notes()).values()) == {1.0}
-    with pytest.raises(UserError): M.mean_scores([])
-    rows = [{'f': 1.}, {'f': 0.}, {'f': .5}]
-    assert M.grouped_scores('all', rows, 'bab') == {'all': {'f': .5}, 'all a': {'f': 0.}, 'all b': {'f': .75}}
-    with pytest.raises(ValueError): M.grouped_scores('all', rows, 'ba')
+    with pytest.raises(UserError):
+        M.mean_scores([])
+    rows = [{"f": 1.0}, {"f": 0.0}, {"f": 0.5}]
+    assert M.grouped_scores("all", rows, "bab") == {"all": {"f": 0.5}, "all a": {"f": 0.0}, "all b": {"f": 0.75}}
+    with pytest.raises(ValueError):
+        M.grouped_scores("all", rows, "ba")
 
 
 def test_multi_instrument_notes_reach_the_rolls():
@@ -131,14 +147,17 @@ losses = st.lists(st.tuples(st.floats(-9, 9), st.floats(-9, 9)), min_size=3, max
 @FAST
 @given(losses)
 def test_diebold_mariano_with_horizon_one_is_the_paired_t_test(pairs):
-    stats = pytest.importorskip('scipy.stats')
+    stats = pytest.importorskip("scipy.stats")
     a, b = np.array(pairs).T
-    if np.std(a - b) < 1e-3: return
-    theirs, ours = stats.ttest_rel(a, b), M.diebold_mariano(a, b)
+    if np.std(a - b) < 1e-3:
+        return
+    theirs, ours = stats.ttest_rel(a, b), statistics_module.diebold_mariano(a, b)
     assert np.isclose(ours.statistic, theirs.statistic) and np.isclose(ours.p_value, theirs.pvalue)
     interval = theirs.confidence_interval(0.9)
-    mine = M.paired_difference(a, b, 0.9)
-    assert np.allclose((mine.low, mine.high), (interval.low, interval.high)) and np.isclose(mine.spread, np.std(a - b, ddof=1))
+    mine = statistics_module.paired_difference(a, b, 0.9)
+    assert np.allclose((mine.low, mine.high), (interval.low, interval.high)) and np.isclose(
+        mine.spread, np.std(a - b, ddof=1)
+    )
 
 
 @FAST
@@ -146,56 +165,79 @@ def test_diebold_mariano_with_horizon_one_is_the_paired_t_test(pairs):
 def test_diebold_mariano_equals_the_sums_written_out(pairs, horizon):
     a, b = np.array(pairs).T
     n, d = len(a), a - b
-    if horizon >= n or np.std(d) < 1e-3: return
+    if horizon >= n or np.std(d) < 1e-3:
+        return
     variance = 0.0
     for k in range(-horizon + 1, horizon):
         gamma = sum((d[i] - d.mean()) * (d[i - abs(k)] - d.mean()) for i in range(abs(k), n)) / n
         variance += (1 - abs(k) / horizon) * gamma
-    got = M.diebold_mariano(a, b, horizon)
-    if variance < 1e-9: return
+    got = statistics_module.diebold_mariano(a, b, horizon)
+    if variance < 1e-9:
+        return
     factor = (n + 1 - 2 * horizon + horizon * (horizon - 1) / n) / n
     assert np.isclose(got.statistic, d.mean() / np.sqrt(variance / n) * np.sqrt(factor))
-    assert np.isclose(M.diebold_mariano(b, a, horizon).statistic, -got.statistic) and 0 <= got.p_value <= 1
+    assert (
+        np.isclose(statistics_module.diebold_mariano(b, a, horizon).statistic, -got.statistic) and 0 <= got.p_value <= 1
+    )
 
 
 def test_diebold_mariano_edges():
-    assert M.diebold_mariano([1, 1], [1, 1]) == (0, 0, 1, 2)
-    sure = M.diebold_mariano([2, 3, 4], [1, 2, 3])
-    assert sure.p_value == 0 and sure.statistic == np.inf and M.diebold_mariano([1, 2, 3], [2, 3, 4]).statistic == -np.inf
-    for a, b, h in (([1], [2], 1), ([1, 2], [1, np.nan], 1), ([1, 2], [1, 2], 2), ([1, 2], [1, 3], 0), ([[1, 2]], [[1, 3]], 1)):
-        with pytest.raises(UserError): M.diebold_mariano(a, b, h)
+    assert statistics_module.diebold_mariano([1, 1], [1, 1]) == (0, 0, 1, 2)
+    sure = statistics_module.diebold_mariano([2, 3, 4], [1, 2, 3])
+    assert (
+        sure.p_value == 0
+        and sure.statistic == np.inf
+        and statistics_module.diebold_mariano([1, 2, 3], [2, 3, 4]).statistic == -np.inf
+    )
+    for a, b, h in (
+        ([1], [2], 1),
+        ([1, 2], [1, np.nan], 1),
+        ([1, 2], [1, 2], 2),
+        ([1, 2], [1, 3], 0),
+        ([[1, 2]], [[1, 3]], 1),
+    ):
+        with pytest.raises(UserError):
+            statistics_module.diebold_mariano(a, b, h)
 
 
 @FAST
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
 def test_holm_equals_the_closed_testing_definition(p):
     """Oracle: Holm's adjusted p is the largest Bonferroni p among the hypotheses that are not more significant."""
-    got = M.holm(p)
+    got = statistics_module.holm(p)
     for i, own in enumerate(p):
         candidates = []
         for other in p:
-            if other <= own: candidates.append(min(1.0, other * sum(1 for q in p if q >= other)))
+            if other <= own:
+                candidates.append(min(1.0, other * sum(1 for q in p if q >= other)))
         assert np.isclose(got[i], max(candidates))
 
 
 def test_bootstrap_equals_all_draws_written_out():
-    values, works = np.array([1.0, 2.0, 6.0, 4.0]), ['a', 'a', 'b', 'c']
+    values, works = np.array([1.0, 2.0, 6.0, 4.0]), ["a", "a", "b", "c"]
     groups = [[1.0, 2.0], [6.0], [4.0]]
     means = [np.mean(sum((groups[i] for i in draw), [])) for draw in itertools.product(range(3), repeat=3)]
-    got = M.bootstrap(values, works, n_draws=20_000, level=0.8)
+    got = statistics_module.bootstrap(values, works, n_draws=20_000, level=0.8)
     low, high = np.quantile(means, [0.1, 0.9])
     assert np.allclose(got, (3.25, low, high), atol=0.26)
-    assert M.bootstrap(values, works, seed=3) == M.bootstrap(values, works, seed=3)
-    for v, w in (([], []), ([1, 2], ['a'])):
-        with pytest.raises(UserError): M.bootstrap(v, w)
+    assert statistics_module.bootstrap(values, works, seed=3) == statistics_module.bootstrap(values, works, seed=3)
+    for v, w in (([], []), ([1, 2], ["a"])):
+        with pytest.raises(UserError):
+            statistics_module.bootstrap(v, w)
 
 
 def test_wrong_shapes_are_named():
-    for pred, truth in ((np.zeros((5, 88)), np.zeros((6, 88))), (np.zeros((5, 87)), np.zeros((5, 87))), (np.zeros(88), np.zeros(88)),
-                        (np.zeros((2, 5, 88)), np.zeros((5, 88)))):
-        with pytest.raises(UserError, match='shape'): M.frame_f1(pred, truth)
+    for pred, truth in (
+        (np.zeros((5, 88)), np.zeros((6, 88))),
+        (np.zeros((5, 87)), np.zeros((5, 87))),
+        (np.zeros(88), np.zeros(88)),
+        (np.zeros((2, 5, 88)), np.zeros((5, 88))),
+    ):
+        with pytest.raises(UserError, match="shape"):
+            M.frame_f1(pred, truth)
 
 
 def test_public_names_have_docstrings():
     for name, thing in vars(M).items():
-        if getattr(thing, '__module__', '') == M.__name__ and callable(thing): assert inspect.getdoc(thing), name
+        if getattr(thing, "__module__", "") == M.__name__ and callable(thing):
+            assert inspect.getdoc(thing), name

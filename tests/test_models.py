@@ -1,4 +1,5 @@
 """Networks of chapters 10 to 12: sizes, shapes, any length, precision, faults, mirror properties."""
+
 import copy
 
 import numpy as np
@@ -7,12 +8,13 @@ import torch
 from hypothesis import given, settings as hypothesis_settings, strategies as st
 from torch import nn
 
-from amt_nb.discriminators import (DiscriminatorConfig, LatentDiscriminator, LatentDiscriminatorConfig,
-                                   SpectrogramDiscriminator, half)
-from amt_nb.score_vae import (ChannelNorm, DepthToSpace, LinearAttention, ScoreVAE, SpaceToDepth, VAEConfig, focal_loss,
-                              kl_to_normal, linear_attention, vae_loss)
-from amt_nb.settings import UserError, fill
-from amt_nb.translators import Hear, Render, TranslatorConfig, spread_partials
+from amt_nb.transcription.discriminators import DiscriminatorConfig, half, LatentDiscriminator
+from amt_nb.transcription.discriminators import LatentDiscriminatorConfig, SpectrogramDiscriminator
+from amt_nb.transcription.score_vae import ChannelNorm, DepthToSpace, focal_loss, kl_to_normal
+from amt_nb.transcription.score_vae import linear_attention, LinearAttention, ScoreVAE, SpaceToDepth
+from amt_nb.transcription.score_vae import vae_loss, VAEConfig
+from amt_nb.workshop.settings import fill, UserError
+from amt_nb.transcription.translators import AudioToLatent, LatentToAudio, spread_partials, TranslatorConfig
 
 torch.set_num_threads(1)
 VAE = VAEConfig(width=8, multipliers=(1, 1, 2, 2), blocks=(0, 1, 0, 1), heads=1, head_width=4)
@@ -26,18 +28,26 @@ def parameters(net):
 def test_reference_sizes():
     with torch.device("meta"):
         vae = ScoreVAE(fill(VAEConfig, "paper", "vae"))
-        found = [parameters(n) for n in (
-            vae, vae.encoder, ScoreVAE(VAEConfig(instruments=11)), Hear(fill(TranslatorConfig, "paper", "g")),
-            Render(fill(TranslatorConfig, "paper", "f")), SpectrogramDiscriminator(fill(DiscriminatorConfig, "paper", "dx")),
-            LatentDiscriminator(fill(LatentDiscriminatorConfig, "paper", "dz")))]
+        found = [
+            parameters(n)
+            for n in (
+                vae,
+                vae.encoder,
+                ScoreVAE(VAEConfig(instruments=11)),
+                AudioToLatent(fill(TranslatorConfig, "paper", "g")),
+                LatentToAudio(fill(TranslatorConfig, "paper", "f")),
+                SpectrogramDiscriminator(fill(DiscriminatorConfig, "paper", "dx")),
+                LatentDiscriminator(fill(LatentDiscriminatorConfig, "paper", "dz")),
+            )
+        ]
     assert found == [4_801_617, 2_400_976, 4_813_147, 3_715_464, 3_492_961, 1_632_582, 1_358_340]
 
 
 @pytest.mark.parametrize("size", ["demo", "gpu", "paper"])
 def test_shapes_at_every_size(size):
     with torch.device("meta"):
-        vae, g = ScoreVAE(fill(VAEConfig, size, "vae")), Hear(fill(TranslatorConfig, size, "g"))
-        f = Render(fill(TranslatorConfig, size, "f"))
+        vae, g = ScoreVAE(fill(VAEConfig, size, "vae")), AudioToLatent(fill(TranslatorConfig, size, "g"))
+        f = LatentToAudio(fill(TranslatorConfig, size, "f"))
         x, y = torch.empty(3, 1, 256, 352), torch.empty(3, 1, 256, 88)
         z = g(x)
         assert z.shape == vae.encode(y)[0].shape == (3, 8, 32, 11)
@@ -47,8 +57,8 @@ def test_shapes_at_every_size(size):
 @pytest.mark.parametrize("frames", [8, 24, 264])
 def test_any_multiple_of_eight(frames):
     x = torch.rand(1, 1, frames, 352) * 2 - 1
-    z = Hear(SMALL)(x)
-    assert z.shape == (1, 8, frames // 8, 11) and Render(SMALL)(z).shape == x.shape
+    z = AudioToLatent(SMALL)(x)
+    assert z.shape == (1, 8, frames // 8, 11) and LatentToAudio(SMALL)(z).shape == x.shape
     assert ScoreVAE(VAE).decode(z).shape == (1, 1, frames, 88)
 
 
@@ -62,13 +72,21 @@ def test_eleven_instruments():
         vae.encode(roll[:, :1])
 
 
-@pytest.mark.parametrize("make", [lambda: ScoreVAE(VAEConfig(blocks=(1, 1))), lambda: TranslatorConfig(blocks=(1, 1)),
-                                  lambda: TranslatorConfig(strides=((1, 2),) * 5), lambda: Hear(TranslatorConfig(partials=(0.0,))),
-                                  lambda: Hear(SMALL)(torch.zeros(1, 1, 12, 352)), lambda: Hear(SMALL)(torch.zeros(1, 1, 0, 352)),
-                                  lambda: ScoreVAE(VAE).encode(torch.zeros(1, 1, 12, 88)),
-                                  lambda: ScoreVAE(VAE).decode(torch.zeros(1, 7, 2, 11)),
-                                  lambda: Render(SMALL)(torch.zeros(8, 2, 11)),
-                                  lambda: LatentDiscriminator(LatentDiscriminatorConfig(width=2))(torch.zeros(1, 1, 8, 11))])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: ScoreVAE(VAEConfig(blocks=(1, 1))),
+        lambda: TranslatorConfig(blocks=(1, 1)),
+        lambda: TranslatorConfig(strides=((1, 2),) * 5),
+        lambda: AudioToLatent(TranslatorConfig(partials=(0.0,))),
+        lambda: AudioToLatent(SMALL)(torch.zeros(1, 1, 12, 352)),
+        lambda: AudioToLatent(SMALL)(torch.zeros(1, 1, 0, 352)),
+        lambda: ScoreVAE(VAE).encode(torch.zeros(1, 1, 12, 88)),
+        lambda: ScoreVAE(VAE).decode(torch.zeros(1, 7, 2, 11)),
+        lambda: LatentToAudio(SMALL)(torch.zeros(8, 2, 11)),
+        lambda: LatentDiscriminator(LatentDiscriminatorConfig(width=2))(torch.zeros(1, 1, 8, 11)),
+    ],
+)
 def test_faults_are_one_clear_line(make):
     with pytest.raises(UserError) as fault:
         make()
@@ -109,7 +127,7 @@ def test_norm_has_length_one_in_both_precisions():
 
 def test_bfloat16_keeps_outputs_and_gradients_finite():
     torch.manual_seed(0)
-    g, x = Hear(SMALL), torch.rand(1, 1, 16, 352) * 2 - 1
+    g, x = AudioToLatent(SMALL), torch.rand(1, 1, 16, 352) * 2 - 1
     with torch.autocast("cpu", torch.bfloat16):
         z = g(x)
         loss = z.float().abs().mean()
@@ -120,7 +138,7 @@ def test_bfloat16_keeps_outputs_and_gradients_finite():
 
 
 def test_silence_has_finite_gradients():
-    g = Hear(SMALL)
+    g = AudioToLatent(SMALL)
     g(torch.full((1, 1, 8, 352), -1.0)).sum().backward()
     assert all(p.grad.isfinite().all() for p in g.parameters())
 
@@ -128,7 +146,7 @@ def test_silence_has_finite_gradients():
 def test_items_of_a_batch_do_not_meet():
     torch.manual_seed(0)
     x = torch.rand(3, 1, 16, 352)
-    for net in (Hear(SMALL).eval(), SpectrogramDiscriminator(DiscriminatorConfig(width=2))):
+    for net in (AudioToLatent(SMALL).eval(), SpectrogramDiscriminator(DiscriminatorConfig(width=2))):
         whole, alone = net(x), net(x[1:2])
         whole, alone = (whole, alone) if torch.is_tensor(whole) else (whole[2][-1], alone[2][-1])
         assert torch.allclose(whole[1:2], alone, atol=1e-5)
@@ -136,7 +154,11 @@ def test_items_of_a_batch_do_not_meet():
 
 def test_every_parameter_learns():
     torch.manual_seed(0)
-    nets = (Hear(SMALL), torch.rand(1, 1, 16, 352)), (Render(SMALL), torch.randn(1, 8, 2, 11)), (ScoreVAE(VAE).decoder, torch.randn(1, 8, 2, 11))
+    nets = (
+        (AudioToLatent(SMALL), torch.rand(1, 1, 16, 352)),
+        (LatentToAudio(SMALL), torch.randn(1, 8, 2, 11)),
+        (ScoreVAE(VAE).decoder, torch.randn(1, 8, 2, 11)),
+    )
     for net, x in nets:
         net(x).square().mean().backward()
         silent = [n for n, p in net.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
@@ -153,7 +175,9 @@ def test_critics_can_be_copied_and_stored():
 
 def test_half_is_the_mean_of_what_exists():
     x = np.random.default_rng(0).normal(size=(6, 9)).astype(np.float32)
-    expected = np.array([[x[max(2 * i - 1, 0):2 * i + 3, max(2 * j - 1, 0):2 * j + 3].mean() for j in range(4)] for i in range(3)])
+    expected = np.array(
+        [[x[max(2 * i - 1, 0) : 2 * i + 3, max(2 * j - 1, 0) : 2 * j + 3].mean() for j in range(4)] for i in range(3)]
+    )
     assert np.allclose(half(torch.from_numpy(x)[None, None])[0, 0], expected, atol=1e-6)
 
 
@@ -170,7 +194,7 @@ def test_focal_and_kl_against_numpy():
     expected = (at * (1 - pt) ** 3 * -np.log(pt)).mean()
     assert abs(float(focal_loss(torch.tensor(logits), torch.tensor(target), 3.0, 0.6)) - expected) < 1e-6
     mean, logvar = random.normal(size=(2, 3, 4, 5))
-    expected = 0.5 * (mean ** 2 + np.exp(logvar) - 1 - logvar).sum((1, 2)).mean()
+    expected = 0.5 * (mean**2 + np.exp(logvar) - 1 - logvar).sum((1, 2)).mean()
     assert abs(float(kl_to_normal(torch.tensor(mean), torch.tensor(logvar))) - expected) < 1e-9
 
 
@@ -184,4 +208,4 @@ def test_posterior_sample_is_reproducible_with_given_noise():
     vae, roll = ScoreVAE(VAE), torch.rand(2, 1, 16, 88).round() * 2 - 1
     noise = torch.randn(2, 8, 2, 11)
     assert torch.equal(vae(roll, noise)[0], vae(roll, noise)[0])
-    assert (vae.encode(roll)[1] < -2).all()                      # near deterministic from the start
+    assert (vae.encode(roll)[1] < -2).all()  # near deterministic from the start

@@ -2,6 +2,7 @@
 
 Drives Chromium by the WebDriver protocol (chromedriver speaks plain JSON over HTTP), so no package is needed for it. Skipped only where no browser is installed.
 """
+
 import base64
 import contextlib
 import importlib.util
@@ -20,10 +21,15 @@ import nbformat
 import pytest
 
 DRIVER = next(filter(None, map(shutil.which, ("chromedriver", "chromium.chromedriver"))), None)
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome"))), None)
+BROWSER = next(
+    filter(
+        None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome"))
+    ),
+    None,
+)
 needs_browser = pytest.mark.skipif(not (DRIVER and BROWSER), reason="no Chromium with chromedriver is installed")
 RIGHT, HOME, END = "\ue014", "\ue011", "\ue010"
-PAGE = "from amt_nb.pitch_shift import ShiftExplorer\nexplorer = ShiftExplorer()\nexplorer"
+PAGE = "from amt_nb.workshop.shift_widget import ShiftExplorer\nexplorer = ShiftExplorer()\nexplorer"
 
 
 def free_port():
@@ -50,7 +56,7 @@ def wait_for(what, question, seconds=150):
                 return last
         except (urllib.error.URLError, ConnectionError, KeyError, TimeoutError) as e:
             last = e
-        time.sleep(.2)
+        time.sleep(0.2)
     pytest.fail(f"waited {seconds} s for {what}; last: {last!r}")
 
 
@@ -74,9 +80,24 @@ def process(*command, cwd=None):
 
 class Tab:
     """One tab of a headless browser."""
+
     def __init__(self, base):
-        options = {"binary": BROWSER, "args": ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1300,1000", "--no-proxy-server"]}
-        asked = {"capabilities": {"alwaysMatch": {"browserName": "chrome", "pageLoadStrategy": "none", "goog:chromeOptions": options}}}
+        options = {
+            "binary": BROWSER,
+            "args": [
+                "--headless=new",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-dev-shm-usage",
+                "--window-size=1300,1000",
+                "--no-proxy-server",
+            ],
+        }
+        asked = {
+            "capabilities": {
+                "alwaysMatch": {"browserName": "chrome", "pageLoadStrategy": "none", "goog:chromeOptions": options}
+            }
+        }
         self.url = f"{base}/session/{ask(base + '/session', asked)['value']['sessionId']}"
 
     def go(self, url):
@@ -89,7 +110,10 @@ class Tab:
 
     def find(self, css):
         """Ids of the elements that match."""
-        return [next(iter(e.values())) for e in ask(self.url + "/elements", {"using": "css selector", "value": css})["value"]]
+        return [
+            next(iter(e.values()))
+            for e in ask(self.url + "/elements", {"using": "css selector", "value": css})["value"]
+        ]
 
     def keys(self, element, text):
         """Types into an element."""
@@ -125,7 +149,10 @@ def tab(tmp_path):
 @pytest.fixture
 def page(tmp_path):
     """A folder with a notebook that shows the explorer."""
-    nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(PAGE)], metadata={"kernelspec": {"name": "python3", "display_name": "python3", "language": "python"}})
+    nb = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell(PAGE)],
+        metadata={"kernelspec": {"name": "python3", "display_name": "python3", "language": "python"}},
+    )
     (tmp_path / "site").mkdir()
     nbformat.write(nb, tmp_path / "site" / "page.ipynb")
     return tmp_path / "site"
@@ -156,7 +183,9 @@ def drive(tab):
     anchored = wait_for("all labelled", lambda: (s := shown(tab)) and s[0] != before[0] and s)
     tab.keys(handles[2], END)
     wait_for("the greatest weight", lambda: shown(tab)[0] != anchored[0])
-    tab.js("const s = document.querySelector('.shift-explorer select'); s.selectedIndex = 1; s.dispatchEvent(new Event('change', {bubbles: true}))")
+    tab.js(
+        "const s = document.querySelector('.shift-explorer select'); s.selectedIndex = 1; s.dispatchEvent(new Event('change', {bubbles: true}))"
+    )
     wait_for("another piece", lambda: (s := shown(tab)) and s[1] != anchored[1])
     tab.click(tab.find(".shift-explorer button")[0])
     wait_for("a player", lambda: shown(tab)[2] == 1)
@@ -167,14 +196,39 @@ def drive(tab):
 @needs_browser
 def test_in_jupyterlab(tab, page):
     port = free_port()
-    with process(sys.executable, "-m", "jupyterlab", "--no-browser", f"--port={port}", "--ServerApp.port_retries=0", "--ServerApp.token=", "--ServerApp.password=", "--allow-root",
-                 "--expose-app-in-browser", f"--ServerApp.root_dir={page}", "--ServerApp.base_url=/", "--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate", cwd=page):
+    with process(
+        sys.executable,
+        "-m",
+        "jupyterlab",
+        "--no-browser",
+        f"--port={port}",
+        "--ServerApp.port_retries=0",
+        "--ServerApp.token=",
+        "--ServerApp.password=",
+        "--allow-root",
+        "--expose-app-in-browser",
+        f"--ServerApp.root_dir={page}",
+        "--ServerApp.base_url=/",
+        "--LabApp.news_url=None",
+        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+        cwd=page,
+    ):
         wait_for("the server", lambda: ask(f"http://127.0.0.1:{port}/api"), 90)
         tab.go(f"http://127.0.0.1:{port}/lab/tree/page.ipynb?reset")
-        wait_for("the notebook", lambda: tab.js("return !!(window.jupyterapp && document.querySelector('.jp-Notebook .jp-Cell'))"))
-        tab.js("window.ready = false; window.jupyterapp.serviceManager.sessions.ready.then(() => { window.ready = true })")
-        wait_for("the kernel", lambda: tab.js("const w = window.jupyterapp.shell.currentWidget; const k = w && w.sessionContext && w.sessionContext.session && w.sessionContext.session.kernel;"
-                                              " return !!k && k.status === 'idle'"))
+        wait_for(
+            "the notebook",
+            lambda: tab.js("return !!(window.jupyterapp && document.querySelector('.jp-Notebook .jp-Cell'))"),
+        )
+        tab.js(
+            "window.ready = false; window.jupyterapp.serviceManager.sessions.ready.then(() => { window.ready = true })"
+        )
+        wait_for(
+            "the kernel",
+            lambda: tab.js(
+                "const w = window.jupyterapp.shell.currentWidget; const k = w && w.sessionContext && w.sessionContext.session && w.sessionContext.session.kernel;"
+                " return !!k && k.status === 'idle'"
+            ),
+        )
         tab.js("window.jupyterapp.commands.execute('notebook:run-all-cells')")
         drive(tab)
 
@@ -184,7 +238,9 @@ def test_as_a_voila_page(tab, page):
     if importlib.util.find_spec("voila") is None:
         pytest.skip("voila is not installed: pip install voila")
     port = free_port()
-    with process(sys.executable, "-m", "voila", "page.ipynb", "--no-browser", f"--port={port}", "--Voila.ip=127.0.0.1", cwd=page):
+    with process(
+        sys.executable, "-m", "voila", "page.ipynb", "--no-browser", f"--port={port}", "--Voila.ip=127.0.0.1", cwd=page
+    ):
         wait_for("the server", lambda: socket.create_connection(("127.0.0.1", port), 1), 90).close()
         tab.go(f"http://127.0.0.1:{port}/")
         drive(tab)

@@ -1,4 +1,5 @@
 """prepare, train and evaluate from the command line, on a data set of three short recordings in MAPS' packed layout."""
+
 import csv
 import json
 import zipfile
@@ -8,15 +9,33 @@ import numpy as np
 import pytest
 import soundfile
 
-from amt_nb import cli
-from amt_nb.corpora import Features
+from amt_nb.workshop import cli
+from amt_nb.workshop.corpora import Features
 from amt_nb.notes import as_notes
-from amt_nb.recipes import for_training, pools_of, watch
-from amt_nb.synth import render
+from amt_nb.transcription.unpaired import for_training, pools_of, validator
+from amt_nb.workshop.synth import render
 
-SMALL = ["--set", "recipe_batch=1", "recipe_paired_batch=1", "recipe_crop_frames=32", "recipe_vae_steps=2", "recipe_vae_batch=1", "train_warmup_steps=1",
-         "train_ema_start=1", "train_prefetch=0", "train_accelerator=cpu", "harmonic_width=8", "harmonic_memory=0", "harmonic_blocks=s", "vae_width=8",
-         "g_width=4", "f_width=4", "dx_width=4", "dz_width=4", "cycle_pool_size=4"]
+SMALL = [
+    "--set",
+    "condition_batch=1",
+    "condition_paired_batch=1",
+    "condition_crop_frames=32",
+    "condition_vae_steps=2",
+    "condition_vae_batch=1",
+    "train_warmup_steps=1",
+    "train_ema_start=1",
+    "train_prefetch=0",
+    "train_accelerator=cpu",
+    "harmonic_width=8",
+    "harmonic_memory=0",
+    "harmonic_blocks=s",
+    "vae_width=8",
+    "g_width=4",
+    "f_width=4",
+    "dx_width=4",
+    "dz_width=4",
+    "cycle_pool_size=4",
+]
 
 
 @pytest.fixture(scope="module")
@@ -52,33 +71,48 @@ def test_from_recordings_to_figures(arm, maps, tmp_path, capsys):
     where = ["--data", f"maps={maps}", "--cache", tmp_path / "cache", "--jobs", "1"]
     code, out, err = shell(capsys, "prepare", *where)
     assert code == 0 and out.count("\n") == 3 and "paired" in out
-    code, out, err = shell(capsys, "train", tmp_path / "run", "--arm", arm, *where, "--steps", "2", "--seed", "3", *SMALL)
+    code, out, err = shell(
+        capsys, "train", tmp_path / "run", "--arm", arm, *where, "--steps", "2", "--seed", "3", *SMALL
+    )
     assert code == 0, err
     weights = tmp_path / "run" / "weights.safetensors"
     assert out.startswith(f"{weights}: arm {arm}, 2 steps") and weights.is_file()
-    code, out, err = shell(capsys, "evaluate", *where, "--role", "validation", "--weights", weights, "--json", tmp_path / "f.json")
+    code, out, err = shell(
+        capsys, "evaluate", *where, "--role", "validation", "--weights", weights, "--json", tmp_path / "f.json"
+    )
     assert code == 0, err
     told = json.loads((tmp_path / "f.json").read_text())
-    assert len(told["recordings"]) == 1 and set(cli.FIGURES) <= set(told["mean"]) and "mean of 1" in out
+    assert len(told["recordings"]) == 1 and set(cli.METRICS) <= set(told["mean"]) and "mean of 1" in out
     again = shell(capsys, "train", tmp_path / "run", "--arm", arm, *where, "--steps", "2", "--seed", "3", *SMALL)
     assert again[0] == 0 and again[1].startswith(f"{weights}: arm {arm}, 2 steps")
 
 
 def test_mistakes_are_told_in_one_line(maps, tmp_path, capsys):
     where = ["--data", f"maps={maps}", "--cache", tmp_path, "--jobs", "1"]
-    for words, hint in ((["prepare", "--data", "mops"], "maps"), (["prepare", "--data", "maps=/nowhere"], "nowhere"),
-                        (["train", tmp_path / "r", *where, "--set", "train_stepps=3"], "train_steps"),
-                        (["train", tmp_path / "r", *where, "--ratio", "half"], "ratio"),
-                        (["evaluate", *where, "--role", "test"], "no labelled recording of role test")):
+    for words, hint in (
+        (["prepare", "--data", "mops"], "maps"),
+        (["prepare", "--data", "maps=/nowhere"], "nowhere"),
+        (["train", tmp_path / "r", *where, "--set", "train_stepps=3"], "train_steps"),
+        (["train", tmp_path / "r", *where, "--ratio", "half"], "ratio"),
+        (["evaluate", *where, "--role", "test"], "no labelled recording of role test"),
+    ):
         code, out, err = shell(capsys, *words)
         assert code == 1 and hint in err.splitlines()[-1] and "Traceback" not in err
 
 
 def test_labels_of_the_unpaired_reach_nothing():
     one = Features("a", "a", "", "unpaired", 512, "maps", "a.cqt", "a.roll", "a.notes")
-    taught = for_training([one, replace(one, role="real_test"), replace(one, role="real_val"), replace(one, role="validation"), replace(one, role="test")])
+    taught = for_training(
+        [
+            one,
+            replace(one, role="real_test"),
+            replace(one, role="real_val"),
+            replace(one, role="validation"),
+            replace(one, role="test"),
+        ]
+    )
     assert len(taught) == 1 and taught[0].roll_path is None and taught[0].notes_path is None
-    assert watch([one], None) is None
+    assert validator([one], None) is None
 
 
 def test_named_pairs_are_all_pairs():

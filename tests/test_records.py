@@ -1,4 +1,5 @@
 """What a run leaves: whole files, weights and cards, results with their history, checkpoints. (Kills and several processes: test_training.py.)"""
+
 import os, signal, socket, threading
 
 import numpy as np
@@ -6,90 +7,155 @@ import pytest
 import torch
 from torch import nn
 
-from amt_nb import records, training
-from amt_nb.records import (FolderLock, atomic_write, catch_stop, checksum, differences, flat_metrics, jsonable, load_checkpoint, load_weights, part_of,
-                            plain, read_records, records_fit, rng_state, runs_in, save_checkpoint, save_weights, set_rng_state, show_records, write_record)
-from amt_nb.settings import UserError, make
-from amt_nb.training import TrainConfig
+from amt_nb.workshop import checkpoints
+from amt_nb.workshop import records
+from amt_nb.transcription import training
+from amt_nb.workshop.checkpoints import catch_stop, FolderLock, load_checkpoint, plain, rng_state
+from amt_nb.workshop.checkpoints import save_checkpoint, set_rng_state
+from amt_nb.workshop.files import atomic_write, checksum, jsonable
+from amt_nb.workshop.records import differences, flat_metrics, read_records, records_fit, runs_in
+from amt_nb.workshop.records import show_records, write_record
+from amt_nb.workshop.weights import load_weights, part_of, save_weights
+from amt_nb.workshop.settings import make, UserError
+from amt_nb.transcription.training import TrainConfig
 
-CONFIG = TrainConfig(steps=24, warmup_steps=4, learning_rate=.02, checkpoint_every_s=0.)
-NEVER = TrainConfig(**{**CONFIG.__dict__, 'checkpoint_every_s': 1e9})
+CONFIG = TrainConfig(steps=24, warmup_steps=4, learning_rate=0.02, checkpoint_every_s=0.0)
+NEVER = TrainConfig(**{**CONFIG.__dict__, "checkpoint_every_s": 1e9})
 
 
 def same(a, b):
     """Bit-equal states."""
     assert sorted(a) == sorted(b)
-    for k in a: assert torch.equal(a[k], b[k]), k
+    for k in a:
+        assert torch.equal(a[k], b[k]), k
 
 
 def test_atomic_write_cleans_up(tmp_path, monkeypatch):
-    atomic_write(tmp_path / 'a', b'old')
-    def full(fd): raise OSError(28, 'No space left on device')
-    monkeypatch.setattr(os, 'fsync', full)
-    with pytest.raises(OSError): atomic_write(tmp_path / 'a', b'new')
-    assert (tmp_path / 'a').read_bytes() == b'old' and [p.name for p in tmp_path.iterdir()] == ['a']
+    atomic_write(tmp_path / "a", b"old")
+
+    def full(fd):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError):
+        atomic_write(tmp_path / "a", b"new")
+    assert (tmp_path / "a").read_bytes() == b"old" and [p.name for p in tmp_path.iterdir()] == ["a"]
 
 
 def test_weights_round_trip_and_damage(tmp_path):
     torch.manual_seed(0)
-    models = {'G': nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.Linear(8, 1)), 'D': nn.Linear(1, 1), 'frozen': nn.Linear(1, 1)}
-    path = save_weights(tmp_path / 'w.safetensors', models, {'G': CONFIG}, {'licence': 'CC0', 'minutes': np.float32(10)})
+    models = {
+        "G": nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.Linear(8, 1)),
+        "D": nn.Linear(1, 1),
+        "frozen": nn.Linear(1, 1),
+    }
+    path = save_weights(
+        tmp_path / "w.safetensors", models, {"G": CONFIG}, {"licence": "CC0", "minutes": np.float32(10)}
+    )
     state, config, card = load_weights(path)
-    same(models['G'].state_dict(), part_of(state, 'G')); assert card == {'licence': 'CC0', 'minutes': 10.}
-    assert make(TrainConfig, config['G']) == CONFIG
-    with pytest.raises(UserError, match=r"no model 'H'.*\['D', 'G', 'frozen'\]"): part_of(state, 'H')
-    tied = nn.ModuleList([nn.Linear(2, 2)]); tied.append(tied[0])
-    half = save_weights(tmp_path / 'half', tied, dtype=torch.float16)
-    state, config, _ = load_weights(half); assert config is None and state['0.weight'].dtype == torch.float32
+    same(models["G"].state_dict(), part_of(state, "G"))
+    assert card == {"licence": "CC0", "minutes": 10.0}
+    assert make(TrainConfig, config["G"]) == CONFIG
+    with pytest.raises(UserError, match=r"no model 'H'.*\['D', 'G', 'frozen'\]"):
+        part_of(state, "H")
+    tied = nn.ModuleList([nn.Linear(2, 2)])
+    tied.append(tied[0])
+    half = save_weights(tmp_path / "half", tied, dtype=torch.float16)
+    state, config, _ = load_weights(half)
+    assert config is None and state["0.weight"].dtype == torch.float32
     data = path.read_bytes()
-    for bad in (data[:-10], data[:20], b'', b'{}'):
+    for bad in (data[:-10], data[:20], b"", b"{}"):
         path.write_bytes(bad)
-        with pytest.raises(UserError, match='w.safetensors is not a whole weights file'): load_weights(path)
-    with pytest.raises(UserError, match='no weights at'): load_weights(tmp_path / 'none')
+        with pytest.raises(UserError, match="w.safetensors is not a whole weights file"):
+            load_weights(path)
+    with pytest.raises(UserError, match="no weights at"):
+        load_weights(tmp_path / "none")
 
 
 def test_records_hold_no_folder_and_know_their_configuration(tmp_path, capsys):
-    path = write_record('run-1', {'f1': np.float64(71.25), 'loss': torch.tensor(.5)}, {'train': CONFIG}, 3,
-                        'amt-nb train /data/me/maps --out=~/a/b.mid --ratio 1/100 -j 2', checksum('x'), tmp_path, 12.5, {'f1': np.arange(3)})
-    text = path.read_text(); record, = read_records(tmp_path)
-    assert record['command'] == 'amt-nb train …/maps --out=…/b.mid --ratio 1/100 -j 2' and socket.gethostname() not in text
-    assert record['metrics'] == {'f1': 71.25, 'loss': .5} and np.array_equal(np.load(tmp_path / 'run-1.npz')['f1'], [0, 1, 2])
-    assert records_fit(record, {'train': CONFIG}) == []
-    assert records_fit(record, {'train': NEVER}) == ['train.checkpoint_every_s: 0.0 then, 1000000000.0 now']
-    assert read_records(tmp_path, 'run-', ('2', '1')) == [record] and read_records(tmp_path, 'run-', ()) == []
-    show_records(tmp_path, ['f1', 'none'], {'train': NEVER})
+    path = write_record(
+        "run-1",
+        {"f1": np.float64(71.25), "loss": torch.tensor(0.5)},
+        {"train": CONFIG},
+        3,
+        "amt-nb train /data/me/maps --out=~/a/b.mid --ratio 1/100 -j 2",
+        checksum("x"),
+        tmp_path,
+        12.5,
+        {"f1": np.arange(3)},
+    )
+    text = path.read_text()
+    (record,) = read_records(tmp_path)
+    assert (
+        record["command"] == "amt-nb train …/maps --out=…/b.mid --ratio 1/100 -j 2" and socket.gethostname() not in text
+    )
+    assert record["metrics"] == {"f1": 71.25, "loss": 0.5} and np.array_equal(
+        np.load(tmp_path / "run-1.npz")["f1"], [0, 1, 2]
+    )
+    assert records_fit(record, {"train": CONFIG}) == []
+    assert records_fit(record, {"train": NEVER}) == ["train.checkpoint_every_s: 0.0 then, 1000000000.0 now"]
+    assert read_records(tmp_path, "run-", ("2", "1")) == [record] and read_records(tmp_path, "run-", ()) == []
+    show_records(tmp_path, ["f1", "none"], {"train": NEVER})
     out = capsys.readouterr().out
-    assert '(older run)' in out and record['date'][:10] in out and record['commit'] in out and '71.25' in out
-    with pytest.raises(UserError, match='letters, digits'): write_record('../x', {}, {}, 0, folder=tmp_path)
-    (tmp_path / 'bad.json').write_text('{'); 
-    with pytest.raises(UserError, match='bad.json is not a record'): read_records(tmp_path)
+    assert "(older run)" in out and record["date"][:10] in out and record["commit"] in out and "71.25" in out
+    with pytest.raises(UserError, match="letters, digits"):
+        write_record("../x", {}, {}, 0, folder=tmp_path)
+    (tmp_path / "bad.json").write_text("{")
+    with pytest.raises(UserError, match="bad.json is not a record"):
+        read_records(tmp_path)
 
 
 def test_a_record_comes_apart_into_its_runs():
-    figures = {'CA_seed0': {'f1': .12344, 'best shift': 3}, 'CA_seed1': {'f1': .5}}
-    record = {'id': 'both', 'date': 'today', 'metrics': flat_metrics(figures, ' ') | {'seconds': 2}}
-    assert record['metrics'] == {'CA_seed0 f1': .1234, 'CA_seed0 best shift': 3, 'CA_seed1 f1': .5, 'seconds': 2}
-    assert runs_in(record, ' ') == [{'id': 'CA_seed0', 'date': 'today', 'metrics': {'f1': .1234, 'best shift': 3}}, {'id': 'CA_seed1', 'date': 'today', 'metrics': {'f1': .5}}]
-    assert runs_in(record) == [] and runs_in({'metrics': {'a: b: c': 1}})[0]['metrics'] == {'b: c': 1}
+    figures = {"CA_seed0": {"f1": 0.12344, "best shift": 3}, "CA_seed1": {"f1": 0.5}}
+    record = {"id": "both", "date": "today", "metrics": flat_metrics(figures, " ") | {"seconds": 2}}
+    assert record["metrics"] == {"CA_seed0 f1": 0.1234, "CA_seed0 best shift": 3, "CA_seed1 f1": 0.5, "seconds": 2}
+    assert runs_in(record, " ") == [
+        {"id": "CA_seed0", "date": "today", "metrics": {"f1": 0.1234, "best shift": 3}},
+        {"id": "CA_seed1", "date": "today", "metrics": {"f1": 0.5}},
+    ]
+    assert runs_in(record) == [] and runs_in({"metrics": {"a: b: c": 1}})[0]["metrics"] == {"b: c": 1}
 
 
 def test_checksum_tells_kind_shape_and_order(tmp_path):
-    a = np.arange(6.)
-    (tmp_path / 'f').write_bytes(b'abc'); (tmp_path / 'g').write_bytes(b'abc')
-    assert checksum(a) == checksum(torch.arange(6., dtype=torch.float64)) != checksum(a.astype('f4'))
+    a = np.arange(6.0)
+    (tmp_path / "f").write_bytes(b"abc")
+    (tmp_path / "g").write_bytes(b"abc")
+    assert checksum(a) == checksum(torch.arange(6.0, dtype=torch.float64)) != checksum(a.astype("f4"))
     assert len({checksum(a), checksum(a.reshape(2, 3)), checksum(a[::-1]), checksum(a, a)}) == 4
-    assert checksum(tmp_path / 'f') == checksum(str(tmp_path / 'g'))
+    assert checksum(tmp_path / "f") == checksum(str(tmp_path / "g"))
 
 
 def test_jsonable_and_differences():
-    assert jsonable({'a': (1, np.float32(.5)), 'b': np.arange(2), 3: torch.tensor(True)}) == {'a': [1, .5], 'b': [0, 1], '3': True}
-    assert differences({'a': {'b': 1}}, {'a': {'b': 1, 'c': 2}}) == ['a.c: absent then, 2 now']
-    assert differences(CONFIG, CONFIG) == [] and differences(CONFIG, NEVER) == ['checkpoint_every_s: 0.0 then, 1000000000.0 now']
+    assert jsonable({"a": (1, np.float32(0.5)), "b": np.arange(2), 3: torch.tensor(True)}) == {
+        "a": [1, 0.5],
+        "b": [0, 1],
+        "3": True,
+    }
+    assert differences({"a": {"b": 1}}, {"a": {"b": 1, "c": 2}}) == ["a.c: absent then, 2 now"]
+    assert differences(CONFIG, CONFIG) == [] and differences(CONFIG, NEVER) == [
+        "checkpoint_every_s: 0.0 then, 1000000000.0 now"
+    ]
 
 
 def test_training_still_answers_for_what_lived_there():
-    for name in ('atomic_write', 'save_weights', 'load_weights', 'part_of', 'checksum', 'write_record', 'read_records', 'records_fit', 'show_records',
-                 'differences', 'rng_state', 'set_rng_state', 'save_checkpoint', 'load_checkpoint', 'FolderLock', 'catch_stop'):
+    for name in (
+        "atomic_write",
+        "save_weights",
+        "load_weights",
+        "part_of",
+        "checksum",
+        "write_record",
+        "read_records",
+        "records_fit",
+        "show_records",
+        "differences",
+        "rng_state",
+        "set_rng_state",
+        "save_checkpoint",
+        "load_checkpoint",
+        "FolderLock",
+        "catch_stop",
+    ):
         assert getattr(training, name) is getattr(records, name)
 
 
@@ -98,49 +164,67 @@ class Pool:
 
 
 def test_foreign_objects_are_neither_saved_nor_loaded(tmp_path):
-    with pytest.raises(UserError, match='not Pool'): save_checkpoint(tmp_path, {'x': Pool()})
+    with pytest.raises(UserError, match="not Pool"):
+        save_checkpoint(tmp_path, {"x": Pool()})
     import io, hashlib
-    torch.save({'x': Pool()}, buffer := io.BytesIO()); data = buffer.getvalue()
-    (tmp_path / 'checkpoint.pt').write_bytes(data + records._MAGIC + hashlib.blake2b(data, digest_size=32).digest())
-    with pytest.warns(UserWarning, match='not a checkpoint'), pytest.raises(UserError): load_checkpoint(tmp_path)
+
+    torch.save({"x": Pool()}, buffer := io.BytesIO())
+    data = buffer.getvalue()
+    (tmp_path / "checkpoint.pt").write_bytes(data + checkpoints._MAGIC + hashlib.blake2b(data, digest_size=32).digest())
+    with pytest.warns(UserWarning, match="not a checkpoint"), pytest.raises(UserError):
+        load_checkpoint(tmp_path)
 
 
-@pytest.mark.parametrize('damage', ['cut', 'flip', 'empty', 'text', 'gone'])
+@pytest.mark.parametrize("damage", ["cut", "flip", "empty", "text", "gone"])
 def test_the_one_before_is_found(tmp_path, damage):
-    for step in (1, 2): save_checkpoint(tmp_path, {'step': step})
-    path = tmp_path / 'checkpoint.pt'; data = bytearray(path.read_bytes())
-    if damage == 'gone':
-        path.unlink(); assert load_checkpoint(tmp_path)['step'] == 1; return
-    if damage == 'flip': data[len(data) // 2] ^= 1
-    path.write_bytes({'cut': data[:-100], 'flip': data, 'empty': b'', 'text': b'hello'}[damage])
-    with pytest.warns(UserWarning, match='damaged; going back'): assert load_checkpoint(tmp_path)['step'] == 1
+    for step in (1, 2):
+        save_checkpoint(tmp_path, {"step": step})
+    path = tmp_path / "checkpoint.pt"
+    data = bytearray(path.read_bytes())
+    if damage == "gone":
+        path.unlink()
+        assert load_checkpoint(tmp_path)["step"] == 1
+        return
+    if damage == "flip":
+        data[len(data) // 2] ^= 1
+    path.write_bytes({"cut": data[:-100], "flip": data, "empty": b"", "text": b"hello"}[damage])
+    with pytest.warns(UserWarning, match="damaged; going back"):
+        assert load_checkpoint(tmp_path)["step"] == 1
 
 
 def test_kill_between_the_renames_leaves_the_new_one(tmp_path):
-    for step in (1, 2): save_checkpoint(tmp_path, {'step': step})
-    os.replace(tmp_path / 'checkpoint.pt', tmp_path / 'checkpoint.new.pt')
-    assert load_checkpoint(tmp_path)['step'] == 2 and load_checkpoint(tmp_path / 'none') is None
+    for step in (1, 2):
+        save_checkpoint(tmp_path, {"step": step})
+    os.replace(tmp_path / "checkpoint.pt", tmp_path / "checkpoint.new.pt")
+    assert load_checkpoint(tmp_path)["step"] == 2 and load_checkpoint(tmp_path / "none") is None
 
 
 def test_plain_keeps_numbers_and_copies_arrays():
     a = np.arange(3)
-    out = plain({'a': a, 'b': [np.int64(2), 'x', None], 'c': torch.nn.Parameter(torch.ones(1))})
+    out = plain({"a": a, "b": [np.int64(2), "x", None], "c": torch.nn.Parameter(torch.ones(1))})
     a[0] = 9
-    assert out['a'].tolist() == [0, 1, 2] and out['b'] == [2, 'x', None] and not out['c'].requires_grad
+    assert out["a"].tolist() == [0, 1, 2] and out["b"] == [2, "x", None] and not out["c"].requires_grad
 
 
 def test_random_state_goes_round_a_file(tmp_path):
-    save_checkpoint(tmp_path, rng_state()); first = torch.rand(2).tolist(), np.random.rand()
+    save_checkpoint(tmp_path, rng_state())
+    first = torch.rand(2).tolist(), np.random.rand()
     set_rng_state(load_checkpoint(tmp_path))
     assert (torch.rand(2).tolist(), np.random.rand()) == first
 
 
 def test_handlers_come_back_and_threads_are_left_alone(tmp_path):
     before = signal.getsignal(signal.SIGTERM)
-    with FolderLock(tmp_path), catch_stop(): assert signal.getsignal(signal.SIGTERM) is not before
+    with FolderLock(tmp_path), catch_stop():
+        assert signal.getsignal(signal.SIGTERM) is not before
     assert signal.getsignal(signal.SIGTERM) is before
     seen = []
+
     def inside():
-        with catch_stop() as caught: seen.append((caught, signal.getsignal(signal.SIGTERM)))
-    thread = threading.Thread(target=inside); thread.start(); thread.join()
+        with catch_stop() as caught:
+            seen.append((caught, signal.getsignal(signal.SIGTERM)))
+
+    thread = threading.Thread(target=inside)
+    thread.start()
+    thread.join()
     assert seen == [([], before)]

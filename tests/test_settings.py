@@ -1,4 +1,5 @@
 """settings.ini: schema, overlay, search order, conversion, paths."""
+
 import ast
 import inspect
 import os
@@ -10,8 +11,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings as hyp, strategies as st
 
-from amt_nb import settings as S
-from amt_nb.settings import UserError
+from amt_nb.workshop import grids as grids_module
+from amt_nb.workshop import settings as S
+from amt_nb.workshop.settings import UserError
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,7 @@ class Every:
     count: int = 1
     rate: float = 0.5
     on: bool = False
-    name: str = 'x'
+    name: str = "x"
     widths: tuple[int, ...] = (1, 2)
     rates: tuple[float, ...] = ()
     strides: tuple[tuple[int, int], ...] = ((2, 2),)
@@ -31,107 +33,194 @@ class Every:
 @pytest.fixture
 def ini(tmp_path, monkeypatch):
     """Writes a settings file and returns its path; no other file is in force."""
-    monkeypatch.delenv('AMT_NB_SETTINGS', raising=False)
+    monkeypatch.delenv("AMT_NB_SETTINGS", raising=False)
     monkeypatch.chdir(tmp_path)
-    def write(text, name='mine.ini'):
-        (tmp_path/name).write_text(text, encoding='utf-8')
-        return tmp_path/name
+
+    def write(text, name="mine.ini"):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        return tmp_path / name
+
     return write
 
 
 def test_the_three_sizes_have_the_same_keys():
     sections = S.read_ini(S.schema_path())
-    assert list(sections) == ['paths', 'demo', 'gpu', 'paper']
-    for size in ('gpu', 'paper'):
-        assert set(sections[size]) == set(sections['demo']), set(sections[size]) ^ set(sections['demo'])
+    assert list(sections) == ["paths", "demo", "gpu", "paper"]
+    for size in ("gpu", "paper"):
+        assert set(sections[size]) == set(sections["demo"]), set(sections[size]) ^ set(sections["demo"])
 
 
 def test_every_path_key_has_a_field_and_ships_empty():
     import dataclasses
-    shipped = S.read_ini(S.schema_path())['paths']
+
+    shipped = S.read_ini(S.schema_path())["paths"]
     assert list(shipped) == [f.name for f in dataclasses.fields(S.Paths)] and not any(shipped.values())
 
 
 def test_constants_of_the_method():
-    assert (S.FPS, S.PITCH_MIN, S.PITCH_MAX, S.N_KEYS, S.F_MIN_HZ) == (50, 21, 108, 88, 27.5)
-    assert (S.BINS_PER_OCTAVE, S.N_BINS, S.BINS_PER_KEY, S.CHUNK_FRAMES) == (48, 352, 4, 256)
-    assert (S.LATENT_CHANNELS, S.LATENT_STRIDE, S.LATENT_FRAMES, S.LATENT_KEYS) == (8, 8, 32, 11)
-    assert len(set(S.INSTRUMENTS)) == 11 and S.INSTRUMENT_PROGRAMS == (0, 6, 40, 41, 42, 45, 60, 68, 70, 71, 73)
+    assert (
+        grids_module.FPS,
+        grids_module.PITCH_MIN,
+        grids_module.PITCH_MAX,
+        grids_module.N_KEYS,
+        grids_module.F_MIN_HZ,
+    ) == (50, 21, 108, 88, 27.5)
+    assert (
+        grids_module.BINS_PER_OCTAVE,
+        grids_module.N_BINS,
+        grids_module.BINS_PER_KEY,
+        grids_module.CHUNK_FRAMES,
+    ) == (48, 352, 4, 256)
+    assert (
+        grids_module.LATENT_CHANNELS,
+        grids_module.LATENT_STRIDE,
+        grids_module.LATENT_FRAMES,
+        grids_module.LATENT_KEYS,
+    ) == (8, 8, 32, 11)
+    assert len(set(grids_module.INSTRUMENTS)) == 11 and grids_module.INSTRUMENT_PROGRAMS == (
+        0,
+        6,
+        40,
+        41,
+        42,
+        45,
+        60,
+        68,
+        70,
+        71,
+        73,
+    )
 
 
 def test_search_order(ini, monkeypatch, tmp_path):
     assert S.user_file() is None and S.load().file == S.schema_path()
-    here = ini('[demo]\ndecode_gap_frames = 3\n', 'settings.ini')
-    assert S.load()['demo']['decode_gap_frames'] == '3'
-    env = ini('[demo]\ndecode_gap_frames = 4\n', 'env.ini')
-    monkeypatch.setenv('AMT_NB_SETTINGS', str(env))
-    assert S.load()['demo']['decode_gap_frames'] == '4'
-    assert S.load(here)['demo']['decode_gap_frames'] == '3' and S.load(str(here)).file == here
-    monkeypatch.setenv('AMT_NB_SETTINGS', str(tmp_path/'gone.ini'))
-    with pytest.raises(UserError, match='gone.ini does not exist'): S.load()
+    here = ini("[demo]\ndecode_gap_frames = 3\n", "settings.ini")
+    assert S.load()["demo"]["decode_gap_frames"] == "3"
+    env = ini("[demo]\ndecode_gap_frames = 4\n", "env.ini")
+    monkeypatch.setenv("AMT_NB_SETTINGS", str(env))
+    assert S.load()["demo"]["decode_gap_frames"] == "4"
+    assert S.load(here)["demo"]["decode_gap_frames"] == "3" and S.load(str(here)).file == here
+    monkeypatch.setenv("AMT_NB_SETTINGS", str(tmp_path / "gone.ini"))
+    with pytest.raises(UserError, match="gone.ini does not exist"):
+        S.load()
 
 
 def test_a_settings_ini_of_another_project_is_left_alone(ini):
-    ini('[DEFAULT]\nlib_name = other\n', 'settings.ini')
+    ini("[DEFAULT]\nlib_name = other\n", "settings.ini")
     assert S.user_file() is None
 
 
-@pytest.mark.parametrize('text, message', [
-    ('[dmeo]\n', "unknown section .dmeo.: did you mean 'demo'"),
-    ('[demo]\ndecode_gap_frame = 1', "unknown key 'decode_gap_frame' in .demo.: did you mean 'decode_gap_frames'"),
-    ('[demo]\nDecode_gap_frames = 1', "did you mean 'decode_gap_frames'"),
-    ('[paths]\nmap = x', "did you mean 'maps'"),
-    ('[DEFAULT]\na = 1\n[demo]\n', 'unknown section .DEFAULT.'),
-    ('decode_gap_frames = 1', 'no section headers'), ('[demo]\n[demo]\n', 'already exists'),
-    ('[demo]\ndecode_gap_frames = 1\ndecode_gap_frames = 2', 'already exists'), ('[demo]\nnonsense', 'mine.ini'),
-])
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("[dmeo]\n", "unknown section .dmeo.: did you mean 'demo'"),
+        ("[demo]\ndecode_gap_frame = 1", "unknown key 'decode_gap_frame' in .demo.: did you mean 'decode_gap_frames'"),
+        ("[demo]\nDecode_gap_frames = 1", "did you mean 'decode_gap_frames'"),
+        ("[paths]\nmap = x", "did you mean 'maps'"),
+        ("[DEFAULT]\na = 1\n[demo]\n", "unknown section .DEFAULT."),
+        ("decode_gap_frames = 1", "no section headers"),
+        ("[demo]\n[demo]\n", "already exists"),
+        ("[demo]\ndecode_gap_frames = 1\ndecode_gap_frames = 2", "already exists"),
+        ("[demo]\nnonsense", "mine.ini"),
+    ],
+)
 def test_mistakes_in_a_file(ini, text, message):
-    with pytest.raises(UserError, match=message) as e: S.load(ini(text))
-    assert '\n' not in str(e.value)
+    with pytest.raises(UserError, match=message) as e:
+        S.load(ini(text))
+    assert "\n" not in str(e.value)
 
 
 def test_a_file_that_is_no_text(tmp_path):
-    (tmp_path/'x.ini').write_bytes(b'\xff\xfe\0[demo]')
-    with pytest.raises(UserError, match='x.ini'): S.load(tmp_path/'x.ini')
+    (tmp_path / "x.ini").write_bytes(b"\xff\xfe\0[demo]")
+    with pytest.raises(UserError, match="x.ini"):
+        S.load(tmp_path / "x.ini")
 
 
 def test_percent_sign_byte_order_mark_and_comment_lines(ini):
-    p = ini('\ufeff; a comment\n[paths]\n# another\nmaps = 100%/maps\n')
-    assert S.paths(p).maps == p.parent/'100%'/'maps'
+    p = ini("\ufeff; a comment\n[paths]\n# another\nmaps = 100%/maps\n")
+    assert S.paths(p).maps == p.parent / "100%" / "maps"
 
 
-@pytest.mark.parametrize('field, text, value', [
-    ('count', ' 12 ', 12), ('count', '1e6', 1_000_000), ('count', '-3', -3), ('rate', '2e-4', 2e-4), ('rate', '1', 1.0),
-    ('on', 'Yes', True), ('on', '0', False), ('name', ' two words ', 'two words'), ('widths', '64, 128 128', (64, 128, 128)),
-    ('widths', '(3)', (3,)), ('widths', '', ()), ('rates', '.1,.2', (0.1, 0.2)), ('strides', '2x2, 1x2', ((2, 2), (1, 2))),
-    ('strides', '(2, 2), (1, 2)', ((2, 2), (1, 2))), ('strides', '((2,2),)', ((2, 2),)), ('strides', '2 2, 1 2', ((2, 2), (1, 2))),
-    ('words', 'french horn, box', ('french horn', 'box')), ('pair', '3, 0.5', (3, 0.5)), ('maybe', '', None), ('maybe', '0.1', 0.1),
-])
+@pytest.mark.parametrize(
+    "field, text, value",
+    [
+        ("count", " 12 ", 12),
+        ("count", "1e6", 1_000_000),
+        ("count", "-3", -3),
+        ("rate", "2e-4", 2e-4),
+        ("rate", "1", 1.0),
+        ("on", "Yes", True),
+        ("on", "0", False),
+        ("name", " two words ", "two words"),
+        ("widths", "64, 128 128", (64, 128, 128)),
+        ("widths", "(3)", (3,)),
+        ("widths", "", ()),
+        ("rates", ".1,.2", (0.1, 0.2)),
+        ("strides", "2x2, 1x2", ((2, 2), (1, 2))),
+        ("strides", "(2, 2), (1, 2)", ((2, 2), (1, 2))),
+        ("strides", "((2,2),)", ((2, 2),)),
+        ("strides", "2 2, 1 2", ((2, 2), (1, 2))),
+        ("words", "french horn, box", ("french horn", "box")),
+        ("pair", "3, 0.5", (3, 0.5)),
+        ("maybe", "", None),
+        ("maybe", "0.1", 0.1),
+    ],
+)
 def test_text_to_value(field, text, value):
     made = getattr(S.make(Every, {field: text}), field)
     assert made == value and type(made) is type(value)
 
 
-@pytest.mark.parametrize('field, value', [
-    ('count', '1.5'), ('count', 'one'), ('count', True), ('count', float('inf')), ('count', 'nan'), ('rate', 'fast'), ('rate', True),
-    ('on', 'maybe'), ('on', 2), ('widths', '1, b'), ('strides', '2x2x2'), ('strides', '2'), ('pair', '1'), ('widths', 3), ('count', None)])
+@pytest.mark.parametrize(
+    "field, value",
+    [
+        ("count", "1.5"),
+        ("count", "one"),
+        ("count", True),
+        ("count", float("inf")),
+        ("count", "nan"),
+        ("rate", "fast"),
+        ("rate", True),
+        ("on", "maybe"),
+        ("on", 2),
+        ("widths", "1, b"),
+        ("strides", "2x2x2"),
+        ("strides", "2"),
+        ("pair", "1"),
+        ("widths", 3),
+        ("count", None),
+    ],
+)
 def test_wrong_values_name_the_field(field, value):
-    with pytest.raises(UserError, match=f'^{field} = '): S.make(Every, {field: value})
+    with pytest.raises(UserError, match=f"^{field} = "):
+        S.make(Every, {field: value})
 
 
 numbers = st.floats(allow_nan=False, allow_infinity=False)
 
 
 @hyp(max_examples=60, deadline=None)
-@given(st.integers(), numbers, st.booleans(), st.lists(st.integers(0, 999)), st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1))
+@given(
+    st.integers(),
+    numbers,
+    st.booleans(),
+    st.lists(st.integers(0, 999)),
+    st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1),
+)
 def test_what_is_written_is_read_back(count, rate, on, widths, strides):
-    text = {'count': str(count), 'rate': repr(rate), 'on': str(on), 'widths': ', '.join(map(str, widths)),
-            'strides': ', '.join(f'{a}x{b}' for a, b in strides)}
+    text = {
+        "count": str(count),
+        "rate": repr(rate),
+        "on": str(on),
+        "widths": ", ".join(map(str, widths)),
+        "strides": ", ".join(f"{a}x{b}" for a, b in strides),
+    }
     if abs(count) < 2**53:
         made = S.make(Every, text)
         assert made == Every(count, rate, on, widths=tuple(widths), strides=tuple(strides))
         import dataclasses, json
-        assert S.make(Every, json.loads(json.dumps(dataclasses.asdict(made)))) == made      # as stored with weights
+
+        assert S.make(Every, json.loads(json.dumps(dataclasses.asdict(made)))) == made  # as stored with weights
 
 
 def test_fill_strength_and_prefix(ini):
@@ -139,34 +228,55 @@ def test_fill_strength_and_prefix(ini):
     class Toy:
         gap_frames: int = 9
         other: int = 7
-    p = ini('[gpu]\ndecode_gap_frames = 5\n')
-    assert S.fill(Toy, 'demo', 'decode', p) == Toy(1, 7)
-    assert S.fill(Toy, 'gpu', 'decode', p) == Toy(5, 7)
-    assert S.fill(Toy, 'gpu', 'decode', p, gap_frames='6', other=None) == Toy(6, 7)
-    assert S.fill(Toy, 'paper', 'nothing') == Toy(9, 7)
-    with pytest.raises(UserError, match="'gpu'"): S.fill(Toy, 'gpus')
-    with pytest.raises(UserError, match="did you mean 'gap_frames'"): S.fill(Toy, gap_frame=1)
-    with pytest.raises(UserError, match=r'\[demo\] decode_gap_frames = .few. is not a whole number'):
-        S.fill(Toy, 'demo', 'decode', ini('[demo]\ndecode_gap_frames = few\n'))
+
+    p = ini("[gpu]\ndecode_gap_frames = 5\n")
+    assert S.fill(Toy, "demo", "decode", p) == Toy(1, 7)
+    assert S.fill(Toy, "gpu", "decode", p) == Toy(5, 7)
+    assert S.fill(Toy, "gpu", "decode", p, gap_frames="6", other=None) == Toy(6, 7)
+    assert S.fill(Toy, "paper", "nothing") == Toy(9, 7)
+    with pytest.raises(UserError, match="'gpu'"):
+        S.fill(Toy, "gpus")
+    with pytest.raises(UserError, match="did you mean 'gap_frames'"):
+        S.fill(Toy, gap_frame=1)
+    with pytest.raises(UserError, match=r"\[demo\] decode_gap_frames = .few. is not a whole number"):
+        S.fill(Toy, "demo", "decode", ini("[demo]\ndecode_gap_frames = few\n"))
 
 
 def test_paths(ini, monkeypatch):
-    monkeypatch.setenv('HOME', '/home/someone'); monkeypatch.setenv('DISK', '/disk'); monkeypatch.delenv('XDG_CACHE_HOME', raising=False)
-    p = ini(f'[paths]\nmaps = ~/maps\nasap = $DISK/asap\nguitarset = data\nfonts = a.sf2{os.pathsep}~/b.sf3{os.pathsep}\n')
+    monkeypatch.setenv("HOME", "/home/someone")
+    monkeypatch.setenv("DISK", "/disk")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    p = ini(
+        f"[paths]\nmaps = ~/maps\nasap = $DISK/asap\nguitarset = data\nfonts = a.sf2{os.pathsep}~/b.sf3{os.pathsep}\n"
+    )
     got = S.paths(p)
-    assert (got.maps, got.asap, got.guitarset) == (Path('/home/someone/maps'), Path('/disk/asap'), p.parent/'data')
-    assert got.fonts == (p.parent/'a.sf2', Path('/home/someone/b.sf3')) and got.musicnet is None and S.paths().fonts == ()
-    assert got.cache == Path('/home/someone/.cache/amt_nb')
-    monkeypatch.setenv('XDG_CACHE_HOME', '/fast')
-    assert S.paths().cache == Path('/fast/amt_nb') and S.paths(ini('[paths]\ncache = here\n')).cache == p.parent/'here'
+    assert (got.maps, got.asap, got.guitarset) == (Path("/home/someone/maps"), Path("/disk/asap"), p.parent / "data")
+    assert (
+        got.fonts == (p.parent / "a.sf2", Path("/home/someone/b.sf3"))
+        and got.musicnet is None
+        and S.paths().fonts == ()
+    )
+    assert got.cache == Path("/home/someone/.cache/amt_nb")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/fast")
+    assert (
+        S.paths().cache == Path("/fast/amt_nb") and S.paths(ini("[paths]\ncache = here\n")).cache == p.parent / "here"
+    )
 
 
 def test_public_names_have_docstrings():
     for name, thing in vars(S).items():
-        if getattr(thing, '__module__', '') == S.__name__ and callable(thing): assert inspect.getdoc(thing), name
+        if getattr(thing, "__module__", "") == S.__name__ and callable(thing):
+            assert inspect.getdoc(thing), name
 
 
 def test_importing_settings_and_notes_is_cheap():
-    code = ("import sys, amt_nb, amt_nb.settings, amt_nb.notes, amt_nb.metrics; "
-            "print([m for m in ('torch', 'scipy', 'matplotlib', 'mido', 'numba', 'mir_eval') if m in sys.modules])")
-    assert ast.literal_eval(subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout) == []
+    code = (
+        "import sys, amt_nb, amt_nb.settings, amt_nb.notes, amt_nb.metrics; "
+        "print([m for m in ('torch', 'scipy', 'matplotlib', 'mido', 'numba', 'mir_eval') if m in sys.modules])"
+    )
+    assert (
+        ast.literal_eval(
+            subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+        )
+        == []
+    )

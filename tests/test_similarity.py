@@ -1,15 +1,19 @@
 """Features and distances against plain loops, another library, and what must not matter."""
+
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from amt_nb.cqt import cqt, CQTConfig
+from amt_nb.workshop.streaming import cqt
+from amt_nb.cqt import CQTConfig
 from amt_nb.notes import as_notes, empty_notes
-from amt_nb.settings import UserError
-from amt_nb.similarity import (PAPER_FPS, Axes, audio_chroma, audio_onsets, cqt_chroma, cross_similarity, decaying, from_square, heard_features,
-                               matrix_to_square, paper_chroma, plot_similarity, rendered_chroma, resample_frames, roll_features, score_chroma,
-                               score_onsets, score_rolls, to_indices, to_square, transposition, tuning_cents)
-from amt_nb.synth import render
+from amt_nb.workshop.settings import UserError
+from amt_nb.alignment.similarity import audio_chroma, audio_onsets, Axes, cqt_chroma, cross_similarity
+from amt_nb.alignment.similarity import decaying, from_square, activation_features, matrix_to_square
+from amt_nb.alignment.similarity import paper_chroma, PAPER_FPS, plot_similarity, rendered_chroma
+from amt_nb.alignment.similarity import resample_frames, roll_features, score_chroma, score_onsets
+from amt_nb.alignment.similarity import score_rolls, to_indices, to_square, transposition, tuning_cents
+from amt_nb.workshop.synth import render
 
 few = settings(max_examples=30, deadline=None)
 SCALE = as_notes(np.arange(12) * 0.5, np.arange(12) * 0.5 + 0.45, [60, 62, 64, 65, 67, 69, 71, 72, 67, 64, 62, 60])
@@ -28,7 +32,7 @@ def test_distances_are_those_of_two_loops(n, m, d, seed):
     naive = np.array([[np.sqrt(((x - y) ** 2).sum()) for y in b] for x in a])
     assert np.abs(cross_similarity(a, b, rows=7) - naive).max() < 1e-6
     cosine = np.array([[1 - x @ y / np.linalg.norm(x) / np.linalg.norm(y) for y in b] for x in a])
-    assert np.abs(cross_similarity(a, b, 'cosine') - cosine).max() < 1e-6
+    assert np.abs(cross_similarity(a, b, "cosine") - cosine).max() < 1e-6
 
 
 def test_equal_frames_are_at_distance_zero():
@@ -64,12 +68,16 @@ def test_a_square_holds_the_matrix():
     direct = cross_similarity(a.reshape(64, 10, 12).mean(1), b.reshape(32, 10, 12).mean(1))
     assert np.abs(square[:, :32] - direct).max() < 1e-5
     other, same = matrix_to_square(cross_similarity(a, b), 64, 50)
-    assert same == axes and np.abs(other[:, :32] - cross_similarity(a, b).reshape(64, 10, 32, 10).mean((1, 3))).max() < 1e-5
+    assert (
+        same == axes
+        and np.abs(other[:, :32] - cross_similarity(a, b).reshape(64, 10, 32, 10).mean((1, 3))).max() < 1e-5
+    )
 
 
 def test_a_long_recording_costs_the_memory_of_a_square():
     import tracemalloc
-    a = np.random.default_rng(0).random((270_000, 12)).astype(np.float32)     # 90 minutes
+
+    a = np.random.default_rng(0).random((270_000, 12)).astype(np.float32)  # 90 minutes
     tracemalloc.start()
     to_square(a, a[:100_000], 512)
     peak = tracemalloc.get_traced_memory()[1]
@@ -97,14 +105,17 @@ def test_tuning_is_found_and_followed(cents):
 @pytest.mark.parametrize("shift", [-4, 0, 1, 6])
 def test_transposition(shift):
     up = SCALE.copy()
-    up['pitch'] += shift
-    twice = np.concatenate([score_chroma(up), score_chroma(up)[:150]])       # a repeat does no harm
+    up["pitch"] += shift
+    twice = np.concatenate([score_chroma(up), score_chroma(up)[:150]])  # a repeat does no harm
     assert transposition(twice, score_chroma(SCALE)) == shift
 
 
 def test_features_of_sound_and_of_notes_agree():
     wave = render(SCALE, 16000)
-    for heard, written in ((audio_chroma(wave, 16000), score_chroma(SCALE)), (audio_onsets(wave, 16000), score_onsets(SCALE))):
+    for heard, written in (
+        (audio_chroma(wave, 16000), score_chroma(SCALE)),
+        (audio_onsets(wave, 16000), score_onsets(SCALE)),
+    ):
         n = min(len(heard), len(written))
         d = cross_similarity(heard[:n], written[:n])
         assert np.diag(d)[10:-10].mean() < 0.65 * d.mean()
@@ -120,13 +131,17 @@ def test_onset_tails_are_onsets_that_fade():
 
 
 def test_silence_says_nothing():
-    for f in (audio_chroma(np.zeros(16000, np.float32), 16000), score_chroma(empty_notes(), n_frames=50), score_rolls(empty_notes(), n_frames=50)):
+    for f in (
+        audio_chroma(np.zeros(16000, np.float32), 16000),
+        score_chroma(empty_notes(), n_frames=50),
+        score_rolls(empty_notes(), n_frames=50),
+    ):
         assert np.isfinite(f).all() and np.ptp(f) < 1e-6 and abs(np.linalg.norm(f[0]) - 1) < 1e-5
 
 
 def test_our_transcriber_gives_features():
     wave = render(SCALE, 16000)
-    a, b = heard_features(wave, 16000), score_rolls(SCALE)
+    a, b = activation_features(wave, 16000), score_rolls(SCALE)
     n = min(len(a), len(b))
     d = cross_similarity(a[:n], b[:n])
     assert a.shape[1] == b.shape[1] == 176 and np.diag(d).mean() < 0.75 * d.mean()
@@ -135,15 +150,26 @@ def test_our_transcriber_gives_features():
 
 def test_bad_input():
     x = np.zeros((4, 12))
-    for args, word in (((x, np.zeros((3, 11))), 'compared'), ((x[:0], x), 'at least one frame'), ((x, x * np.nan), 'NaN'), ((x, x, 'euclid'), "'euclidean'")):
-        with pytest.raises(UserError, match=word): cross_similarity(*args)
-    with pytest.raises(UserError, match='positive'): Axes(8, 0, 1)
-    with pytest.raises(UserError, match='rows'): from_square(np.zeros(3), Axes(8, 1, 1))
+    for args, word in (
+        ((x, np.zeros((3, 11))), "compared"),
+        ((x[:0], x), "at least one frame"),
+        ((x, x * np.nan), "NaN"),
+        ((x, x, "euclid"), "'euclidean'"),
+    ):
+        with pytest.raises(UserError, match=word):
+            cross_similarity(*args)
+    with pytest.raises(UserError, match="positive"):
+        Axes(8, 0, 1)
+    with pytest.raises(UserError, match="rows"):
+        from_square(np.zeros(3), Axes(8, 1, 1))
 
 
 def test_a_picture_in_seconds():
     import matplotlib.pyplot as plt
+
     square, axes = to_square(score_chroma(SCALE), score_chroma(SCALE)[:200], 64)
-    ax = plot_similarity(square, axes, path=from_square(np.arange(64.0), axes), title='x')
-    assert ax.get_xlim()[1] == pytest.approx(axes.size * axes.column_s) and ax.get_ylim()[0] == pytest.approx(axes.recording_s)
+    ax = plot_similarity(square, axes, path=from_square(np.arange(64.0), axes), title="x")
+    assert ax.get_xlim()[1] == pytest.approx(axes.size * axes.column_s) and ax.get_ylim()[0] == pytest.approx(
+        axes.recording_s
+    )
     plt.close()

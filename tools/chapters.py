@@ -3,6 +3,7 @@
     ./test                      every chapter, then every file of tests/, some at a time
     ./test 02 tests/test_cqt.py these alone (a number, a name or a file)
     ./test --write 02           executes chapter 02, stores its outputs, exports its module, remakes README.md
+    ./test --export             writes amt_nb/ anew from all chapters, without executing any
     ./test --list               what there is
 
 A chapter fails when a cell raises, when a cell prints something else than is stored (numbers may differ by one unit
@@ -11,6 +12,7 @@ or when it takes more than its 60 seconds. The time that counts is the smaller o
 that is busy with something else stretches the first, several threads the second), and the 60 seconds are stretched
 by how much slower this machine is than the one the budget was set on, measured at the start.
 """
+
 import argparse
 import json
 import os
@@ -31,12 +33,14 @@ BUDGET_S = 60  # a chapter's time on the machine of the next line
 REFERENCE_S = 0.30  # CPU seconds of `measure_machine` there (2 cores, no load)
 HANGS_S = 900  # wall time after which a process is ended
 CELL_HANGS_S = 600  # wall time after which a cell is given up, so that the report can say which one it was
+PARTS = ("", "transcription", "alignment", "sheet", "workshop")  # folders of nbs/ that hold chapters, in reading order
 NUMBER = re.compile(r"[-+]?\d+(?:,\d{3})*(?:\.\d+)?(?:[eE][-+]?\d+)?")
 
 
 def chapters(root=ROOT):
-    """Paths of the notebooks that are executed: the front page and the numbered chapters, in reading order."""
-    return [root / "index.ipynb"] * (root / "index.ipynb").exists() + sorted((root / "nbs").glob("[0-9]*.ipynb"))
+    """Paths of the notebooks that are executed: the front page, then the chapters part by part, in reading order."""
+    found = [path for part in PARTS for path in sorted((root / "nbs" / part).glob("*.ipynb"))]
+    return [root / "index.ipynb"] * (root / "index.ipynb").exists() + found
 
 
 def name_of(path):
@@ -45,6 +49,7 @@ def name_of(path):
 
 
 # ---- what a notebook shows -------------------------------------------------------------------------------------
+
 
 def joined(outputs):
     """What a cell put out, without stderr, the parts of a text on stdout as one: where a kernel cuts it differs from run to run."""
@@ -76,6 +81,7 @@ def tidy(nb):
 def text_of(nb):
     """The file text of notebook `nb`: sorted keys, one space of indentation, so that changes read well in git."""
     import nbformat
+
     return json.dumps(json.loads(nbformat.writes(nb)), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
 
@@ -112,7 +118,7 @@ def difference(stored, fresh):
     words_a, words_b = (re.sub(r"\s+", " ", NUMBER.sub("#", text)) for text in (a, b))
     if words_a != words_b:
         at = next((i for i, (x, y) in enumerate(zip(words_a, words_b)) if x != y), min(len(words_a), len(words_b)))
-        return f"stored {words_a[max(0, at - 30):at + 50]!r}, now {words_b[max(0, at - 30):at + 50]!r}"
+        return f"stored {words_a[max(0, at - 30) : at + 50]!r}, now {words_b[max(0, at - 30) : at + 50]!r}"
     for x, y in zip(NUMBER.findall(a), NUMBER.findall(b)):
         if not same_number(x, y):
             return f"stored {x}, now {y} (in {a[:60]!r})"
@@ -140,6 +146,7 @@ def compare(stored, fresh):
 
 # ---- one chapter, in this process --------------------------------------------------------------------------------
 
+
 def execute(path):
     """Executes notebook `path` top to bottom in a fresh kernel whose folder is the notebook's own.
 
@@ -150,22 +157,31 @@ def execute(path):
     from jupyter_client import AsyncKernelManager
     from jupyter_client.kernelspec import KernelSpecManager
     from nbclient import NotebookClient
+
     nb = nbformat.read(path, as_version=4)
     for cell in nb.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
     with tempfile.TemporaryDirectory(prefix="book") as scratch:
-        os.environ.update(IPYTHONDIR=f"{scratch}/ipython", JUPYTER_RUNTIME_DIR=f"{scratch}/run", PYTHONHASHSEED="0",
-                          MPLBACKEND="module://matplotlib_inline.backend_inline")
+        os.environ.update(
+            IPYTHONDIR=f"{scratch}/ipython",
+            JUPYTER_RUNTIME_DIR=f"{scratch}/run",
+            PYTHONHASHSEED="0",
+            MPLBACKEND="module://matplotlib_inline.backend_inline",
+        )
         os.mkdir(f"{scratch}/run")
 
         class Manager(AsyncKernelManager):
             """Starts this interpreter's kernel, and talks to it through sockets that have a name, so that no two can pick one port."""
+
             def __init__(self, **kw):
                 super().__init__(**kw | {"kernel_spec_manager": KernelSpecManager(kernel_dirs=[])})
                 if len(scratch) < 60:
                     self.transport, self.ip = "ipc", f"{scratch}/k"
-        client = NotebookClient(nb, kernel_name="python3", timeout=CELL_HANGS_S, resources={"metadata": {"path": str(path.parent)}})
+
+        client = NotebookClient(
+            nb, kernel_name="python3", timeout=CELL_HANGS_S, resources={"metadata": {"path": str(path.parent)}}
+        )
         client.kernel_manager_class = Manager
         client.execute(env=dict(os.environ))
     return nb
@@ -174,20 +190,42 @@ def execute(path):
 def write(path, nb):
     """Stores executed notebook `nb` at `path`, tidied, and exports its module."""
     import nbformat
+
     nbformat.validate(tidy(nb))
     fresh = path.with_suffix(".ipynb.tmp")
     fresh.write_text(text_of(nb), encoding="utf-8")
     fresh.replace(path)
-    if any("#| default_exp" in cell.source for cell in nb.cells):
-        os.chdir(ROOT)
-        from nbdev.export import nb_export
-        nb_export(str(path), lib_path=str(ROOT / "amt_nb"))
+    export(path)
+
+
+def export(path, library=ROOT / "amt_nb"):
+    """Writes the module that the chapter at `path` exports, if it exports one."""
+    if "#| default_exp" not in path.read_text(encoding="utf-8"):
+        return
+    from nbdev.export import nb_export
+
+    nb_export(str(path), lib_path=str(library))
+
+
+def export_all(root=ROOT):
+    """Writes every module of root/amt_nb anew, and the index of names; what no chapter exports any more goes."""
+    library = root / "amt_nb"
+    os.chdir(root)
+    for module in library.rglob("*.py"):
+        if module.name != "__init__.py":
+            module.unlink()
+    for path in chapters(root):
+        export(path, library)
+    from nbdev.doclinks import _build_modidx
+
+    _build_modidx()
 
 
 def one(path, storing):
     """Executes one chapter; prints what is wrong with it. Returns the exit code."""
     import nbformat
     from nbclient.exceptions import CellExecutionError, CellTimeoutError
+
     try:
         fresh = execute(path)
     except (CellExecutionError, CellTimeoutError) as error:
@@ -203,9 +241,11 @@ def one(path, storing):
 
 # ---- all of them, two or more at a time --------------------------------------------------------------------------
 
+
 def measure_machine():
     """CPU seconds of a fixed computation, best of three: how fast this machine is today."""
     import numpy as np
+
     best, a = float("inf"), np.random.default_rng(0).random((300, 300))
     for _ in range(3):
         start = time.process_time()
@@ -232,8 +272,15 @@ class Runner:
             with self.lock:
                 if self.stopped:
                     return 1, "", 0.0, 0.0
-                process = subprocess.Popen(command, cwd=ROOT, env=self.env, stdin=subprocess.DEVNULL, stdout=output,
-                                           stderr=subprocess.STDOUT, start_new_session=True)
+                process = subprocess.Popen(
+                    command,
+                    cwd=ROOT,
+                    env=self.env,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
                 self.running.add(process.pid)
             late = threading.Timer(HANGS_S, lambda: self.end(process.pid))
             late.start()
@@ -244,8 +291,12 @@ class Runner:
                 self.running.discard(process.pid)
             wall = time.monotonic() - started
             output.seek(0)
-            return (None if wall >= HANGS_S else process.returncode, output.read().decode("utf-8", "replace"),
-                    wall, used.ru_utime + used.ru_stime)
+            return (
+                None if wall >= HANGS_S else process.returncode,
+                output.read().decode("utf-8", "replace"),
+                wall,
+                used.ru_utime + used.ru_stime,
+            )
 
     def end(self, pid):
         """Ends the process group of `pid` if it still runs."""
@@ -255,7 +306,9 @@ class Runner:
 
     def chapter(self, path):
         """Runs one chapter; returns (passed, failed, skipped, remarks, seconds)."""
-        code, output, wall, cpu = self.process([sys.executable, __file__, "--one", str(path)] + ["--write"] * self.storing)
+        code, output, wall, cpu = self.process(
+            [sys.executable, __file__, "--one", str(path)] + ["--write"] * self.storing
+        )
         wrong = output.strip() if code else ""
         if code is None:
             wrong = f"still running after {HANGS_S} s"
@@ -271,7 +324,19 @@ class Runner:
         with tempfile.TemporaryDirectory(prefix="book") as folder:
             report = Path(folder) / "report.xml"
             code, output, wall, cpu = self.process(
-                [sys.executable, "-m", "pytest", str(path), "-q", "-rs", "-p", "no:cacheprovider", f"--junitxml={report}", "--color=no"])
+                [
+                    sys.executable,
+                    "-m",
+                    "pytest",
+                    str(path),
+                    "-q",
+                    "-rs",
+                    "-p",
+                    "no:cacheprovider",
+                    f"--junitxml={report}",
+                    "--color=no",
+                ]
+            )
             try:
                 suite = ElementTree.parse(report).getroot().find("testsuite")
                 total, failed, skipped = (int(suite.get(k)) for k in ("tests", "failures", "skipped"))
@@ -295,8 +360,11 @@ class Runner:
             for kind, n in zip(self.counts, (passed, failed, skipped)):
                 self.counts[kind] += n
             word = "FAILED" if failed else "ok" if passed or not skipped else "skipped"
-            print(f"[{self.done:2}/{len(self.jobs)}] {name_of(path):32} {word:7} {seconds}"
-                  + (f"  {passed} passed, {failed} failed, {skipped} skipped" if path.suffix == ".py" else ""), flush=True)
+            print(
+                f"[{self.done:2}/{len(self.jobs)}] {name_of(path):32} {word:7} {seconds}"
+                + (f"  {passed} passed, {failed} failed, {skipped} skipped" if path.suffix == ".py" else ""),
+                flush=True,
+            )
             if remarks:
                 print("    " + remarks.strip().replace("\n", "\n    "), flush=True)
 
@@ -309,8 +377,12 @@ def choose(words):
     chosen = []
     for word in words:
         stem = Path(word).stem
-        found = [p for p in every if p.stem == stem or (p.suffix == ".ipynb" and p.stem.startswith(stem + "_"))] or \
-                [p for p in every if stem == p.stem.removeprefix("test_") and p.suffix == ".py"]
+        found = [
+            p
+            for p in every
+            if p.stem == stem
+            or (p.suffix == ".ipynb" and (p.stem.startswith(stem + "_") or p.stem.partition("_")[2] == stem))
+        ] or [p for p in every if stem == p.stem.removeprefix("test_") and p.suffix == ".py"]
         if not found:
             sys.exit(f"test: no chapter or test file is called {word}; ./test --list shows them all")
         chosen += [p for p in found if p not in chosen]
@@ -327,15 +399,27 @@ def state_of_tree():
 def main():
     """Parses the command line, runs the jobs, prints the count. Returns the exit code."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    parser = argparse.ArgumentParser(prog="./test", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="./test", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("names", nargs="*", metavar="CHAPTER|FILE", help="what to run (default: everything)")
     parser.add_argument("--write", action="store_true", help="store what the chapters show instead of comparing it")
+    parser.add_argument("--export", action="store_true", help="write the package anew from the chapters and stop")
     parser.add_argument("--list", action="store_true", help="show the names and stop")
-    parser.add_argument("--jobs", type=int, default=max(1, min(4, cores)), metavar="N", help="processes at a time (default: %(default)s)")
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=max(1, min(4, cores)),
+        metavar="N",
+        help="processes at a time (default: %(default)s)",
+    )
     parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one:
         return one(args.one.resolve(), args.write)
+    if args.export:
+        export_all()
+        return 0
     jobs = choose(args.names)
     if args.write:
         jobs = [p for p in jobs if p.suffix == ".ipynb"]
@@ -343,8 +427,11 @@ def main():
         print("\n".join(map(name_of, jobs)))
         return 0
     allowance = max(1.0, measure_machine() / REFERENCE_S)
-    print(f"{len(jobs)} jobs, {args.jobs} at a time; a chapter may take {BUDGET_S * allowance:.0f} s "
-          f"({BUDGET_S} s x {allowance:.2f} for this machine)", flush=True)
+    print(
+        f"{len(jobs)} jobs, {args.jobs} at a time; a chapter may take {BUDGET_S * allowance:.0f} s "
+        f"({BUDGET_S} s x {allowance:.2f} for this machine)",
+        flush=True,
+    )
     runner, before, started = Runner(jobs, args.write, allowance), state_of_tree(), time.monotonic()
     with ThreadPoolExecutor(args.jobs) as pool:
         try:
@@ -357,7 +444,9 @@ def main():
             print("interrupted", file=sys.stderr)
             return 130
     if args.write:
-        subprocess.run([sys.executable, "-c", "from nbdev.doclinks import _build_modidx; _build_modidx()"], cwd=ROOT, check=True)
+        subprocess.run(
+            [sys.executable, "-c", "from nbdev.doclinks import _build_modidx; _build_modidx()"], cwd=ROOT, check=True
+        )
         subprocess.run([sys.executable, str(ROOT / "tools" / "readme.py")], check=True)
     elif os.environ.get("CI") and before != state_of_tree():
         runner.counts["failed"] += 1

@@ -4,6 +4,7 @@ Called by run, test and book through environment.sh when .venv is missing or out
 installs, the others wait; an installation that was interrupted is taken up again by the next call; what is
 right already is not touched. Progress goes to standard error, pip's own words to .venv/install.log.
 """
+
 import fcntl
 import os
 import re
@@ -53,16 +54,36 @@ class Pip:
 
     def __init__(self, root, venv):
         self.root, self.python, self.log = root, venv / "bin" / "python", venv / "install.log"
-        self.env = {k: v for k, v in os.environ.items() if k not in ("PIP_USER", "PIP_TARGET", "PIP_PREFIX", "PIP_REQUIRE_VIRTUALENV")}
+        self.env = {
+            k: v
+            for k, v in os.environ.items()
+            if k not in ("PIP_USER", "PIP_TARGET", "PIP_PREFIX", "PIP_REQUIRE_VIRTUALENV")
+        }
 
     def __call__(self, title, *arguments):
         """Installs `arguments`; returns True when pip succeeded."""
-        command = [self.python, "-m", "pip", "install", "--no-input", "--progress-bar", "off", "--disable-pip-version-check", *arguments]
+        command = [
+            self.python,
+            "-m",
+            "pip",
+            "install",
+            "--no-input",
+            "--progress-bar",
+            "off",
+            "--disable-pip-version-check",
+            *arguments,
+        ]
         started, packages, shown = time.monotonic(), 0, 0.0
         with open(self.log, "a", encoding="utf-8") as log:
             log.write(f"\n$ pip install {' '.join(map(str, arguments))}\n")
-            process = subprocess.Popen(command, cwd=self.root, env=self.env, stdin=subprocess.DEVNULL,
-                                       stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+            process = subprocess.Popen(
+                command,
+                cwd=self.root,
+                env=self.env,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+            )
             try:
                 with selectors.DefaultSelector() as ready:
                     ready.register(process.stdout, selectors.EVENT_READ)
@@ -79,7 +100,10 @@ class Pip:
                         seconds = time.monotonic() - started
                         if seconds - shown >= (1 if sys.stderr.isatty() else 20):
                             shown = seconds
-                            say(f"{title}: {packages} packages looked at, {seconds:.0f} s", end="\r" if sys.stderr.isatty() else "\n")
+                            say(
+                                f"{title}: {packages} packages looked at, {seconds:.0f} s",
+                                end="\r" if sys.stderr.isatty() else "\n",
+                            )
                 code = process.wait()
             except BaseException:
                 process.terminate()
@@ -92,7 +116,9 @@ class Pip:
     def failure(self, what):
         """A `Failed` that shows the end of pip's log."""
         end = "\n    ".join(self.log.read_text(encoding="utf-8").rstrip().splitlines()[-8:])
-        return Failed(f"{what}. The end of {self.log}:\n    {end}\nMend that (network? disk space?) and call again: what is installed is kept.")
+        return Failed(
+            f"{what}. The end of {self.log}:\n    {end}\nMend that (network? disk space?) and call again: what is installed is kept."
+        )
 
 
 def works(venv):
@@ -126,8 +152,10 @@ def create(venv):
                 break
         else:
             return
-    raise Failed(f"{sys.executable} cannot make a virtual environment ({'; '.join(errors)}). "
-                 "On Debian: apt install python3-venv; or set PYTHON to another Python 3.11 to 3.13.")
+    raise Failed(
+        f"{sys.executable} cannot make a virtual environment ({'; '.join(errors)}). "
+        "On Debian: apt install python3-venv; or set PYTHON to another Python 3.11 to 3.13."
+    )
 
 
 def make(root):
@@ -155,13 +183,20 @@ def make(root):
         if pip(f"[1/2] {choice}", "-c", "constraints.txt", *index, choice):
             break
         if choice != choices[-1]:
-            say("no CPU build of torch to be had here, so the general one is taken, which may bring 3 GB of CUDA\n"
-                "  (TORCH_INDEX=<an index or a folder with CPU wheels of torch> avoids that)")
+            say(
+                "no CPU build of torch to be had here, so the general one is taken, which may bring 3 GB of CUDA\n"
+                "  (TORCH_INDEX=<an index or a folder with CPU wheels of torch> avoids that)"
+            )
     else:
         raise pip.failure("torch could not be installed")
     if not pip("[2/2] packages", "-c", "constraints.txt", "-e", f".[{EXTRAS}]"):
         raise pip.failure("the packages could not be installed")
-    check = subprocess.run([venv / "bin" / "python", "-c", "import torch, numpy, soundfile, amt_nb"], capture_output=True, text=True, cwd=venv)
+    check = subprocess.run(
+        [venv / "bin" / "python", "-c", "import torch, numpy, soundfile, amt_nb"],
+        capture_output=True,
+        text=True,
+        cwd=venv,
+    )
     if check.returncode:
         raise Failed("installed, but it does not import: " + check.stderr.strip().splitlines()[-1])
     fresh = venv / "made-from.new"

@@ -6,6 +6,7 @@
 Cells that begin with `#| hide` stay out; of cells that begin with `#| echo: false` only the output is shown; what
 stands after `#| fig-alt:` describes the picture of a cell to those who do not see it.
 """
+
 import base64
 import re
 import sys
@@ -22,6 +23,7 @@ def render(notebook):
 def parts(notebook):
     """Pieces of Markdown of `notebook` in order, each with None or (file name, bytes) of the picture it shows."""
     import nbformat
+
     for number, cell in enumerate(nbformat.read(notebook, as_version=4).cells, 1):
         directives = re.findall(r"^#\|\s*(.+?)\s*$", cell.source, re.M)
         if "hide" in directives:

@@ -1,7 +1,8 @@
 """Makes the site: index.ipynb and every chapter as a page, from stored outputs, with nbconvert alone.
 
-    python tools/site.py [FOLDER]     (default: _site)
+python tools/site.py [FOLDER]     (default: _site)
 """
+
 import re
 import shutil
 import sys
@@ -24,6 +25,7 @@ def without_hidden(nb):
 def page(exporter, path):
     """HTML of the notebook at `path`; links to notebooks become links to pages."""
     import nbformat
+
     nb = without_hidden(nbformat.read(path, as_version=4))
     html, _ = exporter.from_notebook_node(nb, {"metadata": {"name": path.stem}})
     return re.sub(r'(href="(?!https?:)[^"]+)\.ipynb', r"\1.html", html)
@@ -33,11 +35,16 @@ def main():
     """Writes all pages."""
     from nbconvert import HTMLExporter
     from traitlets.config import Config
+
     target = Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / "_site")
     config = Config({"TagRemovePreprocessor": {"remove_input_tags": {"remove_input"}, "enabled": True}})
     exporter = HTMLExporter(config=config)
     exporter.register_preprocessor("nbconvert.preprocessors.TagRemovePreprocessor", enabled=True)
-    paths = [ROOT / "index.ipynb", *sorted((ROOT / "nbs").glob("[0-9]*.ipynb")), *sorted((ROOT / "nbs" / "experiments").glob("*.ipynb"))]
+    paths = [
+        ROOT / "index.ipynb",
+        *sorted((ROOT / "nbs").glob("[0-9]*.ipynb")),
+        *sorted((ROOT / "nbs" / "experiments").glob("*.ipynb")),
+    ]
     for path in paths:
         out = (target / path.relative_to(ROOT)).with_suffix(".html")
         out.parent.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,1 @@
+"""Paper B: performances and scores, synchronised through repeats, skips and jumps."""

@@ -1,0 +1,1 @@
+"""Paper A: recordings become notes with almost no supervision."""
