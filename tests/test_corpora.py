@@ -18,9 +18,9 @@ from hypothesis import given, settings, strategies as st
 from amt_nb.workshop import recordings
 from amt_nb.workshop import corpora as co
 from amt_nb.workshop import pools as pools_module
-from amt_nb.workshop import pools as co
 from amt_nb.cqt import CQTConfig
 from amt_nb.notes import as_notes, to_roll, to_rolls
+from amt_nb.workshop.files import DiskFull, save_array
 from amt_nb.workshop.midi import write_midi
 from amt_nb.workshop.recordings import _table_file
 from amt_nb.workshop.settings import Paths, UserError
@@ -307,11 +307,11 @@ def test_full_disk_stops_and_leaves_nothing(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(np.lib.format, "write_array", full)
-    with pytest.raises(co.DiskFull, match="is full"):
+    with pytest.raises(DiskFull, match="is full"):
         co.prepare(recordings(2), tmp_path, FINE, 1, progress=False)
     assert not list((tmp_path / "features").iterdir())
-    with pytest.raises(co.DiskFull):
-        co.save_whole(tmp_path / "a.npy", np.zeros(3))
+    with pytest.raises(DiskFull):
+        save_array(tmp_path / "a.npy", np.zeros(3))
 
 
 def test_killed_writers_leave_no_trace(tmp_path):

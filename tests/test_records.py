@@ -12,7 +12,7 @@ from amt_nb.workshop import records
 from amt_nb.transcription import training
 from amt_nb.workshop.checkpoints import catch_stop, FolderLock, load_checkpoint, plain, rng_state
 from amt_nb.workshop.checkpoints import save_checkpoint, set_rng_state
-from amt_nb.workshop.files import atomic_write, checksum, jsonable
+from amt_nb.workshop.files import atomic_write, checksum, DiskFull, jsonable
 from amt_nb.workshop.records import differences, flat_metrics, read_records, records_fit, runs_in
 from amt_nb.workshop.records import show_records, write_record
 from amt_nb.workshop.weights import load_weights, part_of, save_weights
@@ -37,7 +37,7 @@ def test_atomic_write_cleans_up(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError):
+    with pytest.raises(DiskFull, match="cannot write .*No space left on device"):
         atomic_write(tmp_path / "a", b"new")
     assert (tmp_path / "a").read_bytes() == b"old" and [p.name for p in tmp_path.iterdir()] == ["a"]
 

@@ -22,7 +22,7 @@ from ..transcription.transcribe import activations, load_model
 from ..workshop.audio import audio_blocks, AudioBlocks, prepare_wave
 from ..workshop.decoding import parabola_peak
 from ..workshop.grids import BINS_PER_KEY, FPS
-from ..workshop.midi import write_whole
+from ..workshop.files import atomic_write
 from ..workshop.scores import read_score, Score
 from ..workshop.settings import UserError
 from ..workshop.streaming import as_blocks, magnitudes
@@ -359,9 +359,9 @@ def write(alignment: Alignment, kind: str, path, recording) -> Path:
     from amt_nb.workshop.transcription_figures import write_stereo
 
     if kind == "csv":
-        return write_whole(path, csv_of(alignment).encode())
+        return atomic_write(path, csv_of(alignment).encode())
     if kind == "json":
-        return write_whole(path, json_of(alignment, Path(recording).name).encode())
+        return atomic_write(path, json_of(alignment, Path(recording).name).encode())
     if kind == "midi":
         return write_midi(retimed(alignment), path)
     if kind == "sound":
@@ -372,4 +372,4 @@ def write(alignment: Alignment, kind: str, path, recording) -> Path:
     picture(
         alignment, f"{Path(recording).name} on {alignment.score.name}: {len(alignment.map.edges)} stretches"
     ).savefig(image, format="png")
-    return write_whole(path, image.getvalue())
+    return atomic_write(path, image.getvalue())

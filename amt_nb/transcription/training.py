@@ -357,9 +357,9 @@ def _save(run) -> None:
     }
     try:
         save_checkpoint(run.folder, state)
-    except OSError as e:
+    except (UserError, OSError) as e:
         warnings.warn(
-            f"no checkpoint of step {run.step} in {run.folder} ({e.strerror}); the one before is whole, training goes on"
+            f"no checkpoint of step {run.step} in {run.folder} ({e}); the one before is whole, training goes on"
         )
 
 # %% ../../nbs/transcription/14_training.ipynb #030fc201
@@ -449,8 +449,8 @@ def _save_average(run, name) -> None:
             run.about,
             {"step": run.step, "best": run.best, "train": run.identity["train"]},
         )
-    except OSError as e:
-        warnings.warn(f"{run.folder / name} of step {run.step} not written ({e.strerror})")
+    except UserError as e:
+        warnings.warn(f"step {run.step}: {e}")
 
 # %% ../../nbs/transcription/14_training.ipynb #14252247
 def _decide(run, caught, stop) -> tuple[bool, bool]:

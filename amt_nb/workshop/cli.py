@@ -115,7 +115,8 @@ class Progress:
 # %% ../../nbs/workshop/cli.ipynb #b2062a99
 def transcribe_one(recording: Path, paths: dict[str, Path], args) -> str:
     """Transcribes `recording` to the files `paths` (see `outputs_of`); returns the line that tells of it."""
-    from amt_nb.workshop.midi import write_midi, write_whole
+    from amt_nb.workshop.files import atomic_write
+    from amt_nb.workshop.midi import write_midi
     from amt_nb.transcription.transcribe import cqt_of, activations, load_model, notes_of
     from amt_nb.workshop.transcription_figures import write_picture, write_stereo
 
@@ -131,9 +132,9 @@ def transcribe_one(recording: Path, paths: dict[str, Path], args) -> str:
         if "sound" in real:
             write_stereo(real["sound"], recording, notes)
         if "csv" in real:
-            write_whole(real["csv"], csv_text(notes).encode())
+            atomic_write(real["csv"], csv_text(notes).encode())
         if "json" in real:
-            write_whole(real["json"], json_text(notes, recording, heard.seconds, args.weights or "piano").encode())
+            atomic_write(real["json"], json_text(notes, recording, heard.seconds, args.weights or "piano").encode())
         write_midi(notes, real["midi"])
     finally:
         bar.close()
@@ -542,7 +543,7 @@ def run_evaluate(args) -> int:
     """amt-nb evaluate: a line a recording as it is done, then the means; --json keeps all of it."""
     import json
     from amt_nb.metrics import mean_scores
-    from amt_nb.workshop.midi import write_whole
+    from amt_nb.workshop.files import atomic_write
     from amt_nb.transcription.transcribe import load_model
 
     if args.json:
@@ -565,7 +566,7 @@ def run_evaluate(args) -> int:
     mean = mean_scores(list(rows.values()))
     print(f"{f'mean of {len(rows)}':40s}" + "".join(f"{100 * mean[name]:16.2f}" for name in METRICS))
     if args.json:
-        write_whole(
+        atomic_write(
             args.json, (json.dumps({"role": args.role, "mean": mean, "recordings": rows}, indent=1) + "\n").encode()
         )
     return 0

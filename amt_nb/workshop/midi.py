@@ -5,16 +5,16 @@
 # %% auto #0
 __all__ = ['PEDAL_DTYPE', 'PEDAL_DOWN', 'DRUM_CHANNEL', 'FAMILY', 'PROGRAM_INSTRUMENT', 'read_bytes', 'parse_midi', 'tempo_map',
            'midi_events', 'pair_onsets', 'pedal_spans', 'read_pedal', 'under', 'hold', 'program_of', 'collect',
-           'pedalled', 'read_midi', 'key_ticks', 'midi_track', 'midi_bytes', 'write_whole', 'write_midi']
+           'pedalled', 'read_midi', 'key_ticks', 'midi_track', 'midi_bytes', 'write_midi']
 
 # %% ../../nbs/workshop/midi.ipynb #7318d6e0
 from bisect import bisect_right
 import io
 import numpy as np
-import os
 from pathlib import Path
 import re
 from ..notes import as_notes, check_notes, empty_notes
+from .files import atomic_write
 from .grids import INSTRUMENT_PROGRAMS, INSTRUMENTS
 from .settings import UserError
 
@@ -295,20 +295,6 @@ def midi_bytes(notes, resolution: int = 960, programs=INSTRUMENT_PROGRAMS, pedal
     return buffer.getvalue()
 
 # %% ../../nbs/workshop/midi.ipynb #7254b915
-def write_whole(path, data: bytes) -> Path:
-    """Writes `data` beside `path` and then puts it in place, so that no reader ever sees half a file."""
-    path = Path(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        part.write_bytes(data)
-        os.replace(part, path)
-    except OSError as e:
-        raise UserError(f"cannot write {path}: {e.strerror or e}") from None
-    finally:
-        part.unlink(missing_ok=True)
-    return path
-
-
 def write_midi(notes, path, resolution: int = 960, programs=INSTRUMENT_PROGRAMS, pedal=None) -> Path:
     """Writes `midi_bytes` to `path` whole or not at all, and returns the path; UserError when it cannot be written."""
-    return write_whole(path, midi_bytes(notes, resolution, programs, pedal))
+    return atomic_write(path, midi_bytes(notes, resolution, programs, pedal))

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['PIECE_RULES', 'MAPS_LICENCE', 'ASAP_LICENCE', 'GUITARSET_LICENCE', 'GUITARSET_LAG_S', 'GUITARSET_NAME',
            'MUSICNET_LICENCE', 'MUSICNET_TEST', 'SAME_PIECE', 'Recording', 'piece_key', 'table_notes', 'maps', 'digest',
-           'temporary_name', 'unpack', 'pedal_events', 'asap', 'jams_notes', 'guitarset', 'musicnet', 'fingerprint',
-           'likeness', 'leaks', 'without_leaks', 'by_role']
+           'unpack', 'pedal_events', 'asap', 'jams_notes', 'guitarset', 'musicnet', 'fingerprint', 'likeness', 'leaks',
+           'without_leaks', 'by_role']
 
 # %% ../../nbs/workshop/recordings.ipynb #ee96415d
 from collections import defaultdict
@@ -28,6 +28,7 @@ from typing import Any
 import zipfile
 from ..notes import as_notes, empty_notes
 from .audio import load_audio
+from .files import temporary_name
 from .grids import CHUNK_FRAMES, FPS
 from .midi import read_midi, read_pedal
 from .settings import UserError, paths
@@ -238,11 +239,6 @@ def digest(*parts):
     return h.hexdigest()[:16]
 
 # %% ../../nbs/workshop/recordings.ipynb #a7cc7d8a
-def temporary_name(path):
-    "A name beside path that no other process uses."
-    return path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
-
-
 def unpack(archive, cache=None):
     "Folder with the content of a tar archive, unpacked into the cache on first use; safe for several processes at once."
     folder = Path(cache or paths().cache) / "unpacked" / f"{Path(archive).name.split('.')[0]}-{digest(Path(archive))}"

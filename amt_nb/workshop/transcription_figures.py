@@ -69,11 +69,11 @@ def draw_row(ax, cqt: np.ndarray, notes: np.ndarray, first_s: float, last_s: flo
 def write_picture(path, cqt: np.ndarray, notes: np.ndarray, title: str = "") -> Path:
     """Writes `figure` of a CQT (T, 352) and `notes` to `path` as PNG, whole or not at all; returns the path."""
     import io
-    from amt_nb.workshop.midi import write_whole
+    from amt_nb.workshop.files import atomic_write
 
     image = io.BytesIO()
     figure(cqt, notes, title=title, width_in=13.0).savefig(image, format="png", dpi=100)
-    return write_whole(path, image.getvalue())
+    return atomic_write(path, image.getvalue())
 
 # %% ../../nbs/workshop/transcription_figures.ipynb #c7234d43
 def stereo(blocks, sr: int, notes: np.ndarray, part_s: int = 60) -> Iterator[np.ndarray]:
