@@ -17,6 +17,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tools"))
 chapters = importlib.import_module("chapters")
+house = importlib.import_module("house")
 
 NOTEBOOKS = chapters.chapters()
 EXPERIMENTS = sorted((ROOT / "nbs" / "experiments").glob("*.ipynb"))
@@ -127,7 +128,7 @@ def test_notebook_is_light(path):
     ]
 
 
-@pytest.mark.parametrize("path", [p for p in NOTEBOOKS if p.parent.name == "nbs"], ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", house.chapters(), ids=lambda p: p.stem)
 def test_chapter_opens_as_a_chapter(path):
     first = nbformat.read(path, as_version=4).cells[0]
     lines = [line for line in first.source.splitlines() if line.strip()]
@@ -141,16 +142,15 @@ def test_export_is_in_step(tmp_path):
     )
     for name in ("pyproject.toml", "README.md"):
         shutil.copy(ROOT / name, tmp_path)
-    (tmp_path / "amt_nb").mkdir()
-    shutil.copy(ROOT / "amt_nb" / "__init__.py", tmp_path / "amt_nb")
-    script = (
-        "from nbdev.export import nb_export; from nbdev.doclinks import _build_modidx; from pathlib import Path\n"
-        "for nb in sorted(Path('nbs').glob('[0-9]*.ipynb')): nb_export(str(nb.resolve()), lib_path=str(Path('amt_nb').resolve()))\n"
-        "_build_modidx()"
-    )
+    for package in sorted((ROOT / "amt_nb").rglob("__init__.py")):
+        copy = tmp_path / package.relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(package, copy)
+    shutil.copytree(ROOT / "tools", tmp_path / "tools", ignore=shutil.ignore_patterns("__pycache__"))
+    script = "import sys; sys.path.insert(0, 'tools'); import chapters; chapters.export_all()"
     subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True, capture_output=True)
-    made = {p.name: p.read_text() for p in (tmp_path / "amt_nb").glob("*.py")}
-    kept = {p.name: p.read_text() for p in (ROOT / "amt_nb").glob("*.py")}
+    made = {str(p.relative_to(tmp_path)): p.read_text() for p in (tmp_path / "amt_nb").rglob("*.py")}
+    kept = {str(p.relative_to(ROOT)): p.read_text() for p in (ROOT / "amt_nb").rglob("*.py")}
     assert set(made) == set(kept)
     assert not [name for name in made if made[name] != kept[name]], "./test --write NN exports a chapter"
 

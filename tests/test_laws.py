@@ -1,8 +1,7 @@
 """Laws of the house, read off the source: what may import what, what every public name has, what no file may hold."""
 
 import ast
-import functools
-import json
+import importlib
 import re
 import subprocess
 import sys
@@ -11,87 +10,88 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tools"))
+house = importlib.import_module("house")
+
 PACKAGE, BOOK = ROOT / "amt_nb", ROOT / "nbs"
-CHAPTERS = sorted(BOOK.glob("[0-9]*.ipynb"))
-LEAVES = {"pitch_shift", "aligners", "sheet", "cli", "index", "experiments"}
+CHAPTERS = house.chapters()
+MODULES = sorted(p for p in PACKAGE.rglob("*.py") if not p.name.startswith("_"))
+NOTEBOOKS = [ROOT / "index.ipynb", *CHAPTERS, *sorted((BOOK / "experiments").glob("*.ipynb"))]
+CHAPTER_OF = {house.module_of(p): p for p in CHAPTERS if house.module_of(p)}
 HEAVY = {
-    "torch",
-    "librosa",
-    "soundfile",
-    "matplotlib",
-    "lightning",
-    "music21",
-    "numba",
-    "pretty_midi",
-    "mir_eval",
-    "nnAudio",
-    "pandas",
+    "torch", "librosa", "soundfile", "matplotlib", "lightning", "music21", "numba", "pretty_midi", "mir_eval", "nnAudio", "pandas",
     "sklearn",
-}
-LIGHT = {
-    "settings",
-    "notes",
-    "cqt",
-    "synth",
-    "recordings",
-    "corpora",
-    "metrics",
-    "transcribe",
-    "piano",
-    "paths",
-    "align",
-    "cli",
-}  # start without torch or numba
+}  # fmt: skip
+MAY_LOAD_TORCH = {  # what defines nets, trains them or compiles kernels; everything else starts without torch and numba
+    "transcription.score_vae", "transcription.translators", "transcription.discriminators", "transcription.cycle",
+    "transcription.training", "transcription.unpaired", "transcription.collapse", "transcription.direct",
+    "alignment.soft_dtw", "alignment.sasa_layer", "alignment.sasa_aligner", "alignment.unet_aligner",
+    "alignment.dtw_baselines", "alignment.learnt_baselines", "alignment.table_one",
+    "workshop.records", "workshop.checkpoints", "workshop.weights", "workshop.devices", "workshop.prefetch", "workshop.files",
+    "workshop.pools", "workshop.simd_lanes", "workshop.soft_dtw_kernels", "workshop.soft_dtw_gpu", "workshop.sasa_kernels",
+}  # fmt: skip
 
 
-def number(path):
-    """Number of a chapter from its file name."""
-    return int(path.stem.split("_")[0])
+def dotted(path):
+    """Name of a module's file without the package's: 'workshop.settings'."""
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
 
 
-@functools.cache
-def code(path):
-    """Sources of a notebook's code cells, magics turned into Python."""
-    from IPython.core.inputtransformer2 import TransformerManager
-
-    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    return [TransformerManager().transform_cell("".join(c["source"])) for c in cells if c["cell_type"] == "code"]
+def is_ground(path):
+    """True for a chapter that everything may stand on: the ground floor and the workshop, its doors left out."""
+    return house.part_of(path) in ("", "workshop") and house.module_of(path) not in house.DOORS
 
 
-def module_of(path):
-    """Name of the module a chapter exports."""
-    return next((m.group(1) for c in code(path) if (m := re.search(r"#\|\s*default_exp\s+(\w+)", c))), None)
+def ids(path):
+    """A chapter's name in the report of a test: its path below nbs/."""
+    return str(path.relative_to(BOOK).with_suffix("")) if path.is_relative_to(BOOK) else path.stem
 
 
-NUMBER_OF = {module_of(p): number(p) for p in CHAPTERS}
+@pytest.mark.parametrize("path", CHAPTERS, ids=ids)
+def test_imports_are_absolute_and_known(path):
+    assert not [n for _, tree in house.trees(path) for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.level]
+    unknown = house.imports(path, exported_only=False) - set(CHAPTER_OF) - {"", "amt_nb"}
+    assert not unknown, f"no chapter makes {sorted(unknown)}"
 
 
-def imported(tree):
-    """Modules of amt_nb that a parsed file imports, wherever it does."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom):
-            if node.level == 1:  # how the export writes amt_nb.module
-                yield node.module
-            elif node.module == "amt_nb":
-                yield from (alias.name for alias in node.names if alias.name in NUMBER_OF or alias.name in LEAVES)
-            elif node.module.startswith("amt_nb."):
-                yield node.module.split(".")[1]
-        elif isinstance(node, ast.Import):
-            yield from (a.name.split(".")[1] for a in node.names if a.name.startswith("amt_nb."))
+def test_modules_import_each_other_without_a_circle():
+    below = {name: house.imports(path) & set(CHAPTER_OF) - {name} for name, path in CHAPTER_OF.items()}
+    while below:
+        free = [name for name, names in below.items() if not names]
+        assert free, f"a circle runs through {sorted(below)}"
+        below = {name: names - set(free) for name, names in below.items() if name not in free}
 
 
-@pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
-def test_a_chapter_imports_only_earlier_ones(path):
-    assert not [c for c in code(path) for n in ast.walk(ast.parse(c)) if isinstance(n, ast.ImportFrom) and n.level], (
-        "imports are absolute"
-    )
-    trees = [ast.parse(c) for c in code(path)] + [ast.parse((PACKAGE / f"{module_of(path)}.py").read_text())]
-    for name in {name for tree in trees for name in imported(tree)} - {module_of(path)}:
-        assert name in NUMBER_OF, f"{path.name} imports amt_nb.{name}, which no chapter makes"
-        assert NUMBER_OF[name] < number(path), (
-            f"{path.name} imports amt_nb.{name} of the later chapter {NUMBER_OF[name]}"
-        )
-        assert name not in LEAVES, f"{path.name} imports the leaf amt_nb.{name}"
+@pytest.mark.parametrize("path", CHAPTERS, ids=ids)
+def test_a_chapter_imports_only_what_lies_below_it(path):
+    """Reading chapters import earlier ones, the ground floor and the workshop; those two import only each other."""
+    if house.module_of(path) in house.DOORS:
+        return
+    for name in house.imports(path, exported_only=not house.number(path)) & set(CHAPTER_OF) - {house.module_of(path)}:
+        other = CHAPTER_OF[name]
+        assert name not in house.DOORS, f"{name} is a door: nothing imports it"
+        if is_ground(path):
+            assert is_ground(other), f"{ids(path)} is a foundation and imports {ids(other)}"
+        elif not is_ground(other):
+            assert house.number(other) < house.number(path), f"{ids(path)} imports the later {ids(other)}"
+
+
+@pytest.mark.parametrize("path", [p for p in CHAPTERS if house.module_of(p)], ids=ids)
+def test_what_a_chapter_stands_on_is_said_under_its_title(path):
+    assert house.head(path) in house.cells(path)[1][1], "python tools/chapters.py --export writes it"
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=ids)
+def test_a_chapter_has_one_subject(path):
+    code = [s for kind, s in house.cells(path) if kind == "code" and not s.startswith("#| install")]
+    words = sum(len(s.split()) for kind, s in house.cells(path)[2:] if kind == "markdown" and "| " not in s)
+    assert len(code) <= 45, f"{len(code)} code cells: at most 45"
+    assert words <= 1600, f"{words} words: at most 1,500 or so"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=dotted)
+def test_a_module_is_small(path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 500
 
 
 def top_level(tree):
@@ -107,19 +107,19 @@ def top_level(tree):
             todo += [n for n in ast.iter_child_nodes(node) if isinstance(n, ast.stmt)]
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.glob("[a-z]*.py")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", MODULES, ids=dotted)
 def test_heavy_imports_stay_inside_functions(path):
-    may = set() if path.stem in LIGHT else {"torch", "numba"}  # what defines nets or kernels
+    may = {"torch", "numba"} if dotted(path) in MAY_LOAD_TORCH else set()
     names = list(top_level(ast.parse(path.read_text())))
     heavy = {n for n in names if n.split(".")[0] in HEAVY - may or n.startswith("scipy.signal")}
     assert not heavy, f"{path.name} imports {sorted(heavy)} at its top"
-    if path.stem in ("settings", "cli"):
+    if dotted(path) in ("workshop.settings", *house.DOORS):
         assert not {n.split(".")[0] for n in names} & {"numpy", "scipy", "joblib", "tqdm", "safetensors"}, (
             f"{path.name} must start at once"
         )
 
 
-@pytest.mark.parametrize("module", ["amt_nb", "amt_nb.settings", "amt_nb.cli"])
+@pytest.mark.parametrize("module", ["amt_nb", "amt_nb.workshop.settings", "amt_nb.workshop.cli"])
 def test_importing_loads_nothing_heavy(module):
     script = f"import sys, {module}; print(*sorted(m for m in {HEAVY | {'scipy'}!r} if m in sys.modules))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
@@ -127,16 +127,57 @@ def test_importing_loads_nothing_heavy(module):
 
 
 def test_no_star_imports():
-    sources = {p: [p.read_text()] for folder in (PACKAGE, ROOT / "tests", ROOT / "tools") for p in folder.glob("*.py")}
-    sources |= {p: code(p) for p in BOOK.rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts}
-    stars = [
-        p.name
-        for p, texts in sources.items()
-        for text in texts
-        for n in ast.walk(ast.parse(text))
-        if isinstance(n, ast.ImportFrom) and n.names[0].name == "*"
+    python = [
+        p for folder in (PACKAGE, ROOT / "tests", ROOT / "tools", ROOT / "benchmarks") for p in folder.rglob("*.py")
     ]
-    assert not stars
+    parsed = {p: [ast.parse(p.read_text())] for p in python}
+    parsed |= {p: [tree for _, tree in house.trees(p)] for p in NOTEBOOKS}
+    nodes = [(p.name, n) for p, trees in parsed.items() for tree in trees for n in ast.walk(tree)]
+    assert not [name for name, n in nodes if isinstance(n, ast.ImportFrom) and n.names[0].name == "*"]
+
+
+def test_one_hand():
+    """The formatter has nothing to do, and no line holds two statements."""
+    where = ["nbs", "index.ipynb", "tests", "tools", "benchmarks"]
+    ruff = [sys.executable, "-m", "ruff"]
+    done = subprocess.run([*ruff, "format", "--check", "--quiet", *where], cwd=ROOT, capture_output=True, text=True)
+    assert not done.returncode, f"ruff format {' '.join(where)}\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
+    done = subprocess.run(
+        [*ruff, "check", "--select", "E702,E703,F811", *where], cwd=ROOT, capture_output=True, text=True
+    )
+    assert not done.returncode, done.stdout[-4000:]
+
+
+def bound(tree, kinds):
+    """Names that statements of these kinds bind at the top of a syntax tree, branches and loops included."""
+    todo, found = list(tree.body), set()
+    while todo:
+        node = todo.pop()
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            found |= {(a.asname or a.name).split(".")[0] for a in node.names} if "import" in kinds else set()
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found |= {node.name} if "define" in kinds else set()
+        else:
+            stored = [n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)]
+            inner = {
+                n.id
+                for c in ast.walk(node)
+                if isinstance(c, ast.comprehension)
+                for n in ast.walk(c.target)
+                if isinstance(n, ast.Name)
+            }
+            found |= set(stored) - inner if "assign" in kinds and not isinstance(node, ast.If | ast.Try) else set()
+            todo += [n for n in ast.iter_child_nodes(node) if isinstance(n, ast.stmt)]
+    return found
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=ids)
+def test_no_cell_rebinds_an_imported_name(path):
+    brought, taken = set(), set()
+    for _, tree in house.trees(path):
+        brought |= bound(tree, {"import"})
+        taken |= brought & bound(tree, {"assign", "define"})
+    assert not taken, f"{sorted(taken)} are imported and then bound to something else"
 
 
 def without_docstring(tree, prefix=""):
@@ -149,7 +190,7 @@ def without_docstring(tree, prefix=""):
                 yield from without_docstring(node, f"{prefix}{node.name}.")
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.glob("[a-z]*.py")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", MODULES, ids=dotted)
 def test_every_public_name_has_a_docstring(path):
     assert not list(without_docstring(ast.parse(path.read_text())))
 
@@ -187,12 +228,11 @@ def test_no_path_of_one_machine():
 
 def test_nothing_names_a_registry_or_a_neighbouring_folder():
     recipes, folders = {"constraints.txt", "pyproject.toml", "run", "test", "book"}, ("tools/", ".ci/", ".github/")
-    hosts = [
-        name
-        for name, text in tracked()
-        if (name in recipes or name.startswith(folders)) and re.search(r"https?://", text)
-    ]
-    assert not hosts, "recipes for installing name no address"
+    texts = {n: text for n, text in tracked() if n in recipes or n.startswith(folders)}
+    texts["pyproject.toml"] = re.sub(r"^\[project\.urls\]\n(?:.+\n)*", "", texts["pyproject.toml"], flags=re.M)
+    assert not [n for n, text in texts.items() if re.search(r"https?://", text)], (
+        "recipes for installing name no address"
+    )
     pattern = re.compile(r"[\"'(]\.\./" + "shared")
     assert not [
         n

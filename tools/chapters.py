@@ -28,19 +28,27 @@ import xml.etree.ElementTree as ElementTree
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import house
+
 ROOT = Path(__file__).resolve().parents[1]
 BUDGET_S = 60  # a chapter's time on the machine of the next line
 REFERENCE_S = 0.30  # CPU seconds of `measure_machine` there (2 cores, no load)
 HANGS_S = 900  # wall time after which a process is ended
+INSTALL = """\
+#| hide
+# Where the book is not installed yet (Colab, for one), this cell installs it.
+import importlib.util
+
+if importlib.util.find_spec("amt_nb") is None:
+    %pip install --quiet "amt-nb[book] @ git+{address}"
+"""
 CELL_HANGS_S = 600  # wall time after which a cell is given up, so that the report can say which one it was
-PARTS = ("", "transcription", "alignment", "sheet", "workshop")  # folders of nbs/ that hold chapters, in reading order
 NUMBER = re.compile(r"[-+]?\d+(?:,\d{3})*(?:\.\d+)?(?:[eE][-+]?\d+)?")
 
 
 def chapters(root=ROOT):
     """Paths of the notebooks that are executed: the front page, then the chapters part by part, in reading order."""
-    found = [path for part in PARTS for path in sorted((root / "nbs" / part).glob("*.ipynb"))]
-    return [root / "index.ipynb"] * (root / "index.ipynb").exists() + found
+    return [root / "index.ipynb"] * (root / "index.ipynb").exists() + house.chapters(root)
 
 
 def name_of(path):
@@ -62,11 +70,30 @@ def joined(outputs):
     return kept
 
 
+def folded(source):
+    """True for a code cell that a reader need not see: hidden ones, and those that only import."""
+    lines = [
+        line for line in re.sub(r"\([^)]*\)", "", source).splitlines() if line.strip() and not line.startswith("#|")
+    ]
+    imports = bool(lines) and all(re.match(r"(from|import)\s", line) for line in lines)
+    return source.startswith("#| hide") or (imports and source.startswith("#| export"))
+
+
 def tidy(nb):
-    """Leaves of notebook `nb` (changed in place) what belongs into git: sources, tags, outputs without traces of a run."""
-    nb.metadata = type(nb.metadata)(kernelspec={"display_name": "python3", "language": "python", "name": "python3"})
+    """Leaves of notebook `nb` (changed in place) what belongs into git: sources, tags, outputs without traces of a run.
+
+    What an editor adds when it saves is set here too, so that a mere save changes nothing.
+    """
+    new = type(nb.metadata)
+    nb.metadata = new(
+        kernelspec={"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
+        language_info={"file_extension": ".py", "mimetype": "text/x-python", "name": "python"},
+    )
     for cell in nb.cells:
-        cell.metadata = type(nb.metadata)({k: v for k, v in cell.metadata.items() if k == "tags" and v})
+        kept = {k: v for k, v in cell.metadata.items() if k == "tags" and v}
+        if cell.cell_type == "code" and folded(cell.source):
+            kept["jupyter"] = {"source_hidden": True}
+        cell.metadata = new(kept)
         cell.pop("attachments", None)
         if cell.cell_type != "code":
             continue
@@ -75,6 +102,26 @@ def tidy(nb):
         for output in cell.outputs:
             if "execution_count" in output:
                 output.execution_count = None
+    return nb
+
+
+def furnish(nb, path):
+    """Puts under the title of a chapter what it stands on, and before its first code the cell that installs the book.
+
+    Both are generated: `nb` (changed in place) has them once, whatever was there.
+    """
+    if not path.is_relative_to(ROOT / "nbs") or path.parent.name == house.EXPERIMENTS:
+        return nb
+    from nbformat.v4 import new_code_cell, new_markdown_cell
+
+    nb.cells = [cell for cell in nb.cells if cell.id not in ("stands-on", "install")]
+    links = (
+        f"[Open in Colab]({house.colab(path)}) · [the map of both papers]({house.relative(path, 'nbs/00_start.ipynb')})"
+    )
+    above = f"{house.head(path)}\n\n{links}" if house.module_of(path) else links
+    first_code = next(i for i, cell in enumerate(nb.cells) if cell.cell_type == "code")
+    nb.cells.insert(first_code, new_code_cell(INSTALL.format(address=house.address()), id="install"))
+    nb.cells.insert(1, new_markdown_cell(above, id="stands-on"))
     return nb
 
 
@@ -191,7 +238,9 @@ def write(path, nb):
     """Stores executed notebook `nb` at `path`, tidied, and exports its module."""
     import nbformat
 
-    nbformat.validate(tidy(nb))
+    house.cells.cache_clear()
+    house.trees.cache_clear()
+    nbformat.validate(tidy(furnish(nb, path)))
     fresh = path.with_suffix(".ipynb.tmp")
     fresh.write_text(text_of(nb), encoding="utf-8")
     fresh.replace(path)
@@ -205,6 +254,17 @@ def export(path, library=ROOT / "amt_nb"):
     from nbdev.export import nb_export
 
     nb_export(str(path), lib_path=str(library))
+
+
+def furnish_all():
+    """Stores every notebook tidy and furnished, without executing any."""
+    import nbformat
+
+    for path in [*chapters(), *sorted((ROOT / "nbs" / house.EXPERIMENTS).glob("*.ipynb"))]:
+        nb = nbformat.read(path, as_version=4)
+        text = text_of(tidy(furnish(nb, path)))
+        if text != path.read_text(encoding="utf-8"):
+            path.write_text(text, encoding="utf-8")
 
 
 def export_all(root=ROOT):
@@ -418,6 +478,7 @@ def main():
     if args.one:
         return one(args.one.resolve(), args.write)
     if args.export:
+        furnish_all()
         export_all()
         return 0
     jobs = choose(args.names)
