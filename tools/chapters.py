@@ -271,11 +271,12 @@ def export_all(root=ROOT):
     """Writes every module of root/amt_nb anew, and the index of names; what no chapter exports any more goes."""
     library = root / "amt_nb"
     os.chdir(root)
-    for module in library.rglob("*.py"):
-        if module.name != "__init__.py":
-            module.unlink()
+    begun = time.time()
     for path in chapters(root):
         export(path, library)
+    for module in library.rglob("*.py"):
+        if module.name != "__init__.py" and module.stat().st_mtime < begun - 1:
+            module.unlink()
     from nbdev.doclinks import _build_modidx
 
     _build_modidx()
