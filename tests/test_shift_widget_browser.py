@@ -1,5 +1,6 @@
-"""The sliders of chapter 16 in a real headless browser: in JupyterLab, and as a Voila page where Voila is installed.
+"""The shift explorer in a real headless browser: in JupyterLab, as a Voila page where Voila is installed, and by `./book --widget`.
 
+The servers run with default threads, as a reader has them, and a step takes less than a tenth of a second.
 Drives Chromium by the WebDriver protocol (chromedriver speaks plain JSON over HTTP), so no package is needed for it. Skipped only where no browser is installed.
 """
 
@@ -11,11 +12,13 @@ import os
 import shutil
 import signal
 import socket
+import statistics
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -29,6 +32,7 @@ BROWSER = next(
 )
 needs_browser = pytest.mark.skipif(not (DRIVER and BROWSER), reason="no Chromium with chromedriver is installed")
 RIGHT, HOME, END = "\ue014", "\ue011", "\ue010"
+ROOT = Path(__file__).resolve().parents[1]
 PAGE = "from amt_nb.workshop.shift_widget import ShiftExplorer\nexplorer = ShiftExplorer()\nexplorer"
 
 
@@ -63,7 +67,9 @@ def wait_for(what, question, seconds=150):
 @contextlib.contextmanager
 def process(*command, cwd=None):
     """A server that is ended, with its children, on leaving."""
-    env = dict(os.environ, JUPYTER_PLATFORM_DIRS="1", OMP_NUM_THREADS="1", no_proxy="127.0.0.1,localhost")
+    env = dict(os.environ, JUPYTER_PLATFORM_DIRS="1", no_proxy="127.0.0.1,localhost")
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        env.pop(name, None)  # as a reader has it
     log = open(os.path.join(cwd or ".", "server.log"), "w")
     p = subprocess.Popen(command, cwd=cwd, env=env, stdout=log, stderr=log, start_new_session=True)
     try:
@@ -107,6 +113,14 @@ class Tab:
     def js(self, script, *args):
         """What a JavaScript function body returns."""
         return ask(self.url + "/execute/sync", {"script": script, "args": list(args)})["value"]
+
+    def js_async(self, script, *args):
+        """What a JavaScript function body hands to its last argument, a callback."""
+        return ask(self.url + "/execute/async", {"script": script, "args": list(args)})["value"]
+
+    def width(self, pixels):
+        """Makes the window so many pixels wide."""
+        ask(self.url + "/window/rect", {"width": pixels, "height": 1000})
 
     def find(self, css):
         """Ids of the elements that match."""
@@ -158,16 +172,33 @@ def page(tmp_path):
     return tmp_path / "site"
 
 
+def slowness():
+    """How much longer than its processor time some work takes here, at least 1: other programs want the machine too."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    sum(i * i for i in range(10_000_000))
+    return max(1.0, (time.perf_counter() - wall) / (time.process_time() - cpu))
+
+
 def shown(tab):
     """(text, address of the picture, number of players) of the explorer, None before it is there."""
     return tab.js("""const e = document.querySelector('.shift-explorer'); if (!e) return null; const i = e.querySelector('img'), c = e.querySelector('code');
                      return i && c && i.naturalWidth ? [c.innerText, i.src, e.querySelectorAll('audio').length] : null""")
 
 
+def step_seconds(tab, handle, keys=6):
+    """Median time from a key press on a slider to the new numbers on the page, over `keys` presses to the left."""
+    script = """const done = arguments[arguments.length - 1], handle = document.querySelectorAll('.shift-explorer .noUi-handle')[arguments[0]];
+    const text = () => document.querySelector('.shift-explorer code').innerText, before = text(), began = performance.now();
+    handle.dispatchEvent(new KeyboardEvent('keydown', {key: 'ArrowLeft', keyCode: 37, bubbles: true}));
+    const look = () => { const now = performance.now(); if (text() !== before || now - began > 5000) done(now - began); else setTimeout(look, 1); };
+    look();"""
+    return statistics.median(tab.js_async(script, handle) for _ in range(keys)) / 1000
+
+
 def drive(tab):
-    """Moves every control of a page that shows the explorer and sees picture and numbers follow."""
-    text, picture, _ = wait_for("the explorer", lambda: shown(tab))
-    assert "shift +0" in text and "Frame F1" in text
+    """Moves every control of a page that shows the explorer and sees picture and numbers follow, in time."""
+    text, picture, players = wait_for("the explorer", lambda: shown(tab))
+    assert "shift +0" in text and "Frame F1" in text and players == 0  # no sound that starts by itself
     handles = tab.find(".shift-explorer .noUi-handle")
     assert len(handles) == 3
     tab.keys(handles[0], RIGHT * 3)
@@ -187,10 +218,28 @@ def drive(tab):
         "const s = document.querySelector('.shift-explorer select'); s.selectedIndex = 1; s.dispatchEvent(new Event('change', {bubbles: true}))"
     )
     wait_for("another piece", lambda: (s := shown(tab)) and s[1] != anchored[1])
-    tab.click(tab.find(".shift-explorer button")[0])
-    wait_for("a player", lambda: shown(tab)[2] == 1)
-    seconds = wait_for("the sound", lambda: tab.js("return document.querySelector('.shift-explorer audio').duration"))
-    assert 3 < seconds < 6 and tab.picture()[:4] == b"\x89PNG"
+    steps = {name: step_seconds(tab, i) for i, name in enumerate(("shift", "labelled share", "cycle weight"))}
+    print({name: f"{1000 * seconds:.0f} ms a step" for name, seconds in steps.items()})
+    assert max(steps.values()) < 0.1 * slowness()
+    buttons = tab.find(".shift-explorer button")
+    assert len(buttons) == 3
+    for button in buttons:
+        was = tab.js("const a = document.querySelector('.shift-explorer audio'); return a && a.src")
+        tab.click(button)
+        wait_for(
+            "a player",
+            lambda: shown(tab)[2] == 1 and tab.js("return document.querySelector('.shift-explorer audio').src") != was,
+        )
+        duration = lambda: tab.js("const a = document.querySelector('.shift-explorer audio'); return a && a.duration")
+        assert 3 < wait_for("the sound", duration) < 6
+    assert tab.picture()[:4] == b"\x89PNG"
+
+
+def cut_off(tab):
+    """How many pixels of the page stand beyond its right side, and of the explorer's parts beyond the explorer's."""
+    return tab.js("""const e = document.querySelector('.shift-explorer'), right = e.getBoundingClientRect().right;
+                     const parts = [...e.querySelectorAll('img, code, button, .widget-slider, .widget-dropdown')];
+                     return Math.max(document.documentElement.scrollWidth - window.innerWidth, ...parts.map(p => p.getBoundingClientRect().right - Math.min(right, window.innerWidth)))""")
 
 
 @needs_browser
@@ -244,3 +293,19 @@ def test_as_a_voila_page(tab, page):
         wait_for("the server", lambda: socket.create_connection(("127.0.0.1", port), 1), 90).close()
         tab.go(f"http://127.0.0.1:{port}/")
         drive(tab)
+        for pixels in (1300, 700):
+            tab.width(pixels)
+            wait_for(f"{pixels} px", lambda: abs(tab.js("return window.innerWidth") - pixels) < 30)
+            assert cut_off(tab) <= 1, pixels
+
+
+@needs_browser
+def test_the_widget_alone_opens_in_ten_seconds(tab, tmp_path):
+    if importlib.util.find_spec("voila") is None:
+        pytest.skip("voila is not installed: pip install voila")
+    port, began = free_port(), time.monotonic()
+    with process(sys.executable, ROOT / "tools" / "widget.py", "--no-browser", f"--port={port}", cwd=tmp_path):
+        wait_for("the server", lambda: socket.create_connection(("127.0.0.1", port), 1), 90).close()
+        tab.go(f"http://127.0.0.1:{port}/")
+        wait_for("the explorer", lambda: shown(tab))
+        assert time.monotonic() - began < 10 * slowness()

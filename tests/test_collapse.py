@@ -9,7 +9,8 @@ from torch.nn import functional as F
 
 from amt_nb.workshop.grids import BINS_PER_KEY, N_BINS, N_KEYS
 from amt_nb.workshop.settings import UserError
-from amt_nb.transcription.collapse import recorded_models, show_tied_runs, tied_kernel, TiedConvolution
+from amt_nb.workshop.records import write_record
+from amt_nb.transcription.collapse import recorded_models, show_tied_runs, tied_runs, tied_kernel, TiedConvolution
 from amt_nb.transcription.collapse import TiedConfig, tied_models, TiedTranscriber, TiedRenderer, shifted_copy
 from amt_nb.transcription.collapse import UnpairedObjective
 
@@ -104,33 +105,19 @@ def test_recorded_weights_come_back(tmp_path):
         assert torch.equal(back["G"](x), models["G"](x))
 
 
-def test_the_table_counts_what_ends_unshifted(tmp_path, capsys):
-    figures = {
-        "cycle": 0.3,
-        "frame_f1": 40.0,
-        "note_f1": 20.0,
-        "best shift": 0,
-        "best f1": 40.0,
-        "said": 0,
-        "confidence": 1.0,
-        "repaired_f1": 40.0,
-        "repaired_note_f1": 20.0,
+def test_the_table_counts_what_ends_unshifted(tmp_path):
+    f1 = {"frame_f1": 0.4, "note_f1": 0.2, "best_shift_f1": 0.4, "repaired_f1": 0.4, "repaired_note_f1": 0.2}
+    runs = {
+        f"tied_free_seed{s}": {
+            "training": {"seed": s, "cycle": 0.3},
+            "real_val": f1 | {"best_shift": 7 * s, "found_shift": 0, "confidence": 1.0},
+        }
+        for s in (0, 1)
     }
-    metrics = {f"{s} {k}": v for s in (0, 1) for k, v in (figures | {"best shift": 7 * s}).items()}
-    (tmp_path / "nothing_free.json").write_text(
-        json.dumps(
-            {
-                "id": "nothing_free",
-                "date": "2026-01-01T00:00",
-                "commit": "abc",
-                "command": "papermill",
-                "configuration": {},
-                "metrics": metrics,
-            }
-        )
-    )
-    assert [v["best shift"] for v in show_tied_runs(tmp_path, ("free", "support"))["free"]] == [0, 7]
-    assert "unshifted 1 of 2" in capsys.readouterr().out
+    write_record("tied_free", runs, {}, 0, folder=tmp_path)
+    table = show_tied_runs(tmp_path, ("free", "support"))
+    assert [v["real_val"]["best_shift"] for v in tied_runs(tmp_path, ("free", "support"))["free"]] == [0, 7]
+    assert "1 of 2" in table.text and "40.0 ± 0.0 (2)" in table.text
 
 
 @pytest.mark.parametrize("k", [-100, 100])
