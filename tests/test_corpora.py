@@ -15,7 +15,7 @@ import pytest
 import soundfile
 from hypothesis import given, settings, strategies as st
 
-from amt_nb.workshop import recordings
+from amt_nb.workshop import recordings as sources
 from amt_nb.workshop import corpora as co
 from amt_nb.workshop import pools as pools_module
 from amt_nb.cqt import CQTConfig
@@ -54,7 +54,7 @@ class Tone:
 
 def recordings(n=6, **changes):
     return [
-        recordings.Recording(f"r{k}", f"piece{k}", "g", "train", 12.0, Tone(k), tune(k), source="demo", **changes)
+        sources.Recording(f"r{k}", f"piece{k}", "g", "train", 12.0, Tone(k), tune(k), source="demo", **changes)
         for k in range(n)
     ]
 
@@ -85,7 +85,7 @@ def maps_packed(path):
 
 
 def test_maps_packed(tmp_path):
-    a, b = recordings.maps(maps_packed(tmp_path / "maps"))
+    a, b = sources.maps(maps_packed(tmp_path / "maps"))
     assert (a.role, b.role, b.lag_s, b.piece) == ("paired", "real_test", 0.016, "chopin_etudes_op_10_1")
     assert a.load_notes()["pitch"].tolist() == [48, 60] and a.load_notes()["velocity"].tolist() == [50, 53]
     assert len(a.load_audio()[0]) == 2 * SR
@@ -100,13 +100,13 @@ def test_maps_original(tmp_path):
             write_midi(tune(1), folder / f"MAPS_MUS-{piece}_{group}.mid")
         else:
             (folder / f"MAPS_MUS-{piece}_{group}.txt").write_text("OnsetTime\tOffsetTime\tMidiPitch\n0.5\t1.0\t60\n\n")
-    roles = {r.id: r.role for r in recordings.maps(tmp_path)}
+    roles = {r.id: r.role for r in sources.maps(tmp_path)}
     assert roles == {
         "maps/MAPS_MUS-alb_se3_AkPnBcht": "train",
         "maps/MAPS_MUS-chpn_op10_e01_AkPnBcht": "overlap",
         "maps/MAPS_MUS-chpn-e01_ENSTDkCl": "test",
     }
-    assert sorted(len(r.load_notes()) for r in recordings.maps(tmp_path)) == [1, 1, 60]
+    assert sorted(len(r.load_notes()) for r in sources.maps(tmp_path)) == [1, 1, 60]
 
 
 def asap_tree(root):
@@ -130,14 +130,14 @@ def test_asap_unpacked_packed_and_around(tmp_path):
     root = asap_tree(tmp_path / "tree")
     with tarfile.open(tmp_path / "asap.tar.xz", "w:xz") as t:
         t.add(root / "asap", "asap")
-    a = recordings.asap(root / "asap")
+    a = sources.asap(root / "asap")
     for other in (
-        recordings.asap(root),
-        recordings.asap(tmp_path / "asap.tar.xz", tmp_path / "cache"),
-        recordings.asap(tmp_path / "asap.tar.xz", tmp_path / "cache"),
+        sources.asap(root),
+        sources.asap(tmp_path / "asap.tar.xz", tmp_path / "cache"),
+        sources.asap(tmp_path / "asap.tar.xz", tmp_path / "cache"),
     ):
         assert [(r.id, r.piece, r.role) for r in a] == [(r.id, r.piece, r.role) for r in other]
-    assert [r.role for r in a] == ["performance", "score"] and a[0].piece == recordings.piece_key("chpn-e01")
+    assert [r.role for r in a] == ["performance", "score"] and a[0].piece == sources.piece_key("chpn-e01")
     assert a[0].load_pedal().tolist() == pytest.approx(np.array([[0.5, 127], [1.0, 0]]), abs=1e-3)
     assert not list((tmp_path / "cache" / "unpacked").glob(".*"))
 
@@ -145,7 +145,7 @@ def test_asap_unpacked_packed_and_around(tmp_path):
 def test_broken_archive(tmp_path):
     (tmp_path / "asap.tar.xz").write_bytes(b"no archive at all")
     with pytest.raises(UserError, match="cannot be unpacked"):
-        recordings.asap(tmp_path / "asap.tar.xz", tmp_path / "cache")
+        sources.asap(tmp_path / "asap.tar.xz", tmp_path / "cache")
     assert not list((tmp_path / "cache" / "unpacked").iterdir())
 
 
@@ -163,7 +163,7 @@ def test_guitarset(tmp_path):
     for name in ("00_BN1-129-Eb_comp", "04_BN3-154-E_comp"):
         (tmp_path / "annotation" / f"{name}.jams").write_text(json.dumps(jams))
     soundfile.write(tmp_path / "audio_mono-mic" / "00_BN1-129-Eb_comp_mic.wav", noise(0, 3.0), 44100)
-    a, b = recordings.guitarset(tmp_path)
+    a, b = sources.guitarset(tmp_path)
     assert (a.role, b.role, a.audio is None, b.audio, b.lag_s) == ("train", "validation", False, None, -0.409)
     assert a.load_notes()["onset_s"].tolist() == [1.0, 2.0] and a.load_notes()["offset_s"][0] > 1.0
     assert a.piece == "guitarset_bn1-129-eb" and a.seconds > 0
@@ -174,7 +174,7 @@ def test_guitarset(tmp_path):
 def test_guitarset_tables_and_unlabelled(tmp_path):
     soundfile.write(tmp_path / "03_Jazz2-110-Bb_comp.ogg", noise(0, 1.0), SR, format="OGG", subtype="VORBIS")
     (tmp_path / "00_BN1-129-Eb_comp.tsv").write_text("onset_s offset_s pitch pitch_float string\n0.1 0.5 51 50.97 2\n")
-    a, b = recordings.guitarset(tmp_path)
+    a, b = sources.guitarset(tmp_path)
     assert a.load_notes()["velocity"].tolist() == [80] and b.load_notes() is None and b.audio
 
 
@@ -202,7 +202,7 @@ def test_missing_and_empty_folders_are_named(tmp_path, name):
     ],
 )
 def test_one_key_for_all_names(names):
-    assert len({recordings.piece_key(n) for n in names}) == 1
+    assert len({sources.piece_key(n) for n in names}) == 1
 
 
 def test_different_pieces_stay_apart():
@@ -218,7 +218,7 @@ def test_different_pieces_stay_apart():
         "liz_et4",
         "liz_et_trans4",
     ]
-    assert len({recordings.piece_key(n) for n in names}) == len(names)
+    assert len({sources.piece_key(n) for n in names}) == len(names)
 
 
 @settings(max_examples=15, deadline=None)
@@ -233,20 +233,20 @@ def test_a_performance_is_recognised_without_its_name(seed):
     wrong = rng.random(len(n)) < 0.05
     m["pitch"][wrong] += 1
     m = m[np.argsort(m["onset_s"])]
-    assert recordings.likeness(recordings.fingerprint(n), recordings.fingerprint(m)) > recordings.SAME_PIECE
-    assert recordings.likeness(recordings.fingerprint(n), recordings.fingerprint(tune(seed + 1, 200))) == 0
+    assert sources.likeness(sources.fingerprint(n), sources.fingerprint(m)) > sources.SAME_PIECE
+    assert sources.likeness(sources.fingerprint(n), sources.fingerprint(tune(seed + 1, 200))) == 0
 
 
 def test_leaks_by_name_and_by_notes():
-    test = [recordings.Recording("t", "a", notes=tune(1, 100))]
+    test = [sources.Recording("t", "a", notes=tune(1, 100))]
     train = [
-        recordings.Recording("same name", "a"),
-        recordings.Recording("same notes", "b", notes=tune(1, 100)),
-        recordings.Recording("other", "c", notes=tune(2, 100)),
-        recordings.Recording("sound only", "d"),
+        sources.Recording("same name", "a"),
+        sources.Recording("same notes", "b", notes=tune(1, 100)),
+        sources.Recording("other", "c", notes=tune(2, 100)),
+        sources.Recording("sound only", "d"),
     ]
-    assert [i for i, _, _ in recordings.leaks(train, test)] == ["same name", "same notes"]
-    assert [r.id for r in recordings.without_leaks(train, test)] == ["other", "sound only"]
+    assert [i for i, _, _ in sources.leaks(train, test)] == ["same name", "same notes"]
+    assert [r.id for r in sources.without_leaks(train, test)] == ["other", "sound only"]
 
 
 # ---------------------------------------------------------------- prepare
@@ -281,13 +281,13 @@ def test_damaged_recordings_are_reported_not_fatal(tmp_path, capsys):
     import functools
 
     bad = [
-        recordings.Recording("torn", "x", audio=tmp_path / "torn.wav"),
-        recordings.Recording("empty", "x", audio=tmp_path / "empty.wav"),
-        recordings.Recording("gone", "x", audio=tmp_path / "gone.wav"),
-        recordings.Recording(
+        sources.Recording("torn", "x", audio=tmp_path / "torn.wav"),
+        sources.Recording("empty", "x", audio=tmp_path / "empty.wav"),
+        sources.Recording("gone", "x", audio=tmp_path / "gone.wav"),
+        sources.Recording(
             "labels", "x", audio=tmp_path / "whole.wav", notes=functools.partial(_table_file, tmp_path / "words.tsv")
         ),
-        recordings.Recording("nothing", "x"),
+        sources.Recording("nothing", "x"),
     ]
     failures = []
     features = co.prepare(good + bad, tmp_path / "cache", FINE, 1, failures=failures, progress=False)
@@ -343,7 +343,7 @@ def test_long_files_are_streamed_alike(tmp_path, monkeypatch):
 
     wave = render(tune(3, 30), seconds=10.0)
     soundfile.write(tmp_path / "long.wav", wave, SR, subtype="FLOAT")
-    r = recordings.Recording("long", "x", audio=tmp_path / "long.wav")
+    r = sources.Recording("long", "x", audio=tmp_path / "long.wav")
     whole = co.prepare_one(r, tmp_path / "a", FINE).cqt()
     monkeypatch.setattr(co, "LONG_S", 5.0)
     streamed = co.prepare_one(r, tmp_path / "b", FINE).cqt()
@@ -353,7 +353,7 @@ def test_long_files_are_streamed_alike(tmp_path, monkeypatch):
 
 def test_scores_without_sound_and_sounds_without_notes(tmp_path):
     score, sound = co.prepare(
-        [recordings.Recording("s", "a", notes=tune(0)), recordings.Recording("w", "b", audio=Tone(0))],
+        [sources.Recording("s", "a", notes=tune(0)), sources.Recording("w", "b", audio=Tone(0))],
         tmp_path,
         FINE,
         1,
@@ -395,7 +395,7 @@ def test_crops_longer_than_a_chunk_are_refused(wrong):
 
 def test_a_changed_file_is_prepared_anew(tmp_path):
     soundfile.write(tmp_path / "a.wav", noise(1), SR)
-    r = recordings.Recording("a", "x", audio=tmp_path / "a.wav")
+    r = sources.Recording("a", "x", audio=tmp_path / "a.wav")
     one = co.prepare_one(r, tmp_path / "f", FINE).cqt_path
     soundfile.write(tmp_path / "a.wav", noise(2), SR)
     os.utime(tmp_path / "a.wav", (1, 1))
@@ -415,7 +415,7 @@ def test_cluster_without_dask_is_one_clear_line(tmp_path, monkeypatch):
 def features(tmp_path_factory):
     cache = tmp_path_factory.mktemp("pool")
     made = [
-        recordings.Recording(f"r{k}", f"piece{k // 2}", "g", "train", 12.0, Tone(k), tune(k, instruments=(k % 3, 2)))
+        sources.Recording(f"r{k}", f"piece{k // 2}", "g", "train", 12.0, Tone(k), tune(k, instruments=(k % 3, 2)))
         for k in range(10)
     ]
     return co.prepare(made, cache, FINE, 1, progress=False)
@@ -525,7 +525,7 @@ def test_balanced_batches_visit_every_instrument(features):
 
 
 def test_short_recordings_give_one_padded_chunk(tmp_path):
-    short = recordings.Recording("short", "x", audio=lambda: (noise(0, 2.0), SR), notes=as_notes([0.5], [1.0], [60]))
+    short = sources.Recording("short", "x", audio=lambda: (noise(0, 2.0), SR), notes=as_notes([0.5], [1.0], [60]))
     b = pools_module.Batches(pools_module.split([co.prepare_one(short, tmp_path, FINE)], ratio="1:0"), 2)(0)
     assert (
         b["paired_audio"].shape == (2, 1, 256, 352)
@@ -538,7 +538,7 @@ def test_short_recordings_give_one_padded_chunk(tmp_path):
 
 
 def test_renderings_cut_notes_and_pedal_alike(tmp_path):
-    score = recordings.Recording("s", "p", notes=tune(5, 80), pedal=np.array([[1.0, 127.0], [9.0, 0.0], [9.5, 127.0]]))
+    score = sources.Recording("s", "p", notes=tune(5, 80), pedal=np.array([[1.0, 127.0], [9.0, 0.0], [9.5, 127.0]]))
     r = co.render_scores([score], seed=2, seconds_per_piece=4.0, cache=tmp_path)[0]
     n, p = r.load_notes(), r.load_pedal()
     assert len(r.load_audio()[0]) == 4 * SR and n["onset_s"].min() >= 0 and n["offset_s"].max() <= 4.0
@@ -557,7 +557,7 @@ def test_renderings_cut_notes_and_pedal_alike(tmp_path):
 
 
 def test_rendering_is_deterministic_and_cached(tmp_path):
-    score = recordings.Recording("s", "p", notes=tune(5, 20))
+    score = sources.Recording("s", "p", notes=tune(5, 20))
     make = lambda cache, seed=2: co.render_scores(
         [score], ("piano", "nylon guitar"), seed=seed, human=True, pedal="legato", cache=cache
     )[0]
@@ -568,7 +568,7 @@ def test_rendering_is_deterministic_and_cached(tmp_path):
 
 
 def test_other_scores_do_not_change_a_rendering(tmp_path):
-    s = [recordings.Recording(f"s{k}", f"p{k}", notes=tune(k, 20)) for k in range(3)]
+    s = [sources.Recording(f"s{k}", f"p{k}", notes=tune(k, 20)) for k in range(3)]
     assert co.render_scores(s, seed=1)[1].audio == co.render_scores(s[1:2], seed=1)[0].audio
     assert len(co.render_scores(s, variants=2)) == 6
 

@@ -1,6 +1,13 @@
 """What a run leaves: whole files, weights and cards, results with their history, checkpoints. (Kills and several processes: test_training.py.)"""
 
-import os, signal, socket, threading
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,17 +15,17 @@ import torch
 from torch import nn
 
 from amt_nb.workshop import checkpoints
-from amt_nb.workshop import records
 from amt_nb.transcription import training
 from amt_nb.workshop.checkpoints import catch_stop, FolderLock, load_checkpoint, plain, rng_state
 from amt_nb.workshop.checkpoints import save_checkpoint, set_rng_state
 from amt_nb.workshop.files import atomic_write, checksum, DiskFull, jsonable
-from amt_nb.workshop.records import differences, flat_metrics, read_records, records_fit, runs_in
-from amt_nb.workshop.records import show_records, write_record
+from amt_nb.workshop.records import by_condition, differences, read_record, read_records, records_fit, rounded
+from amt_nb.workshop.records import runs_in, show_records, show_seeds, write_record
 from amt_nb.workshop.weights import load_weights, part_of, save_weights
 from amt_nb.workshop.settings import make, UserError
 from amt_nb.transcription.training import TrainConfig
 
+ROOT = Path(__file__).resolve().parents[1]
 CONFIG = TrainConfig(steps=24, warmup_steps=4, learning_rate=0.02, checkpoint_every_s=0.0)
 NEVER = TrainConfig(**{**CONFIG.__dict__, "checkpoint_every_s": 1e9})
 
@@ -72,10 +79,10 @@ def test_weights_round_trip_and_damage(tmp_path):
         load_weights(tmp_path / "none")
 
 
-def test_records_hold_no_folder_and_know_their_configuration(tmp_path, capsys):
+def test_records_hold_no_folder_and_know_their_configuration(tmp_path):
     path = write_record(
         "run-1",
-        {"f1": np.float64(71.25), "loss": torch.tensor(0.5)},
+        {"run-1": {"real_val": {"f1": np.float64(71.25), "loss": torch.tensor(0.5)}}},
         {"train": CONFIG},
         3,
         "amt-nb train /data/me/maps --out=~/a/b.mid --ratio 1/100 -j 2",
@@ -89,15 +96,13 @@ def test_records_hold_no_folder_and_know_their_configuration(tmp_path, capsys):
     assert (
         record["command"] == "amt-nb train …/maps --out=…/b.mid --ratio 1/100 -j 2" and socket.gethostname() not in text
     )
-    assert record["metrics"] == {"f1": 71.25, "loss": 0.5} and np.array_equal(
-        np.load(tmp_path / "run-1.npz")["f1"], [0, 1, 2]
-    )
+    assert record["runs"] == [{"id": "run-1", "metrics": {"real_val": {"f1": 71.25, "loss": 0.5}}}]
+    assert np.array_equal(np.load(tmp_path / "run-1.npz")["f1"], [0, 1, 2])
     assert records_fit(record, {"train": CONFIG}) == []
     assert records_fit(record, {"train": NEVER}) == ["train.checkpoint_every_s: 0.0 then, 1000000000.0 now"]
     assert read_records(tmp_path, "run-", ("2", "1")) == [record] and read_records(tmp_path, "run-", ()) == []
-    show_records(tmp_path, ["f1", "none"], {"train": NEVER})
-    out = capsys.readouterr().out
-    assert "(older run)" in out and record["date"][:10] in out and record["commit"] in out and "71.25" in out
+    out = show_records(runs_in(record), [("real_val", "f1"), ("real_val", "none")], {"train": NEVER}).text
+    assert "(older run)" in out and record["date"][:10] in out and record["commit"][:10] in out and "71.25" in out
     with pytest.raises(UserError, match="letters, digits"):
         write_record("../x", {}, {}, 0, folder=tmp_path)
     (tmp_path / "bad.json").write_text("{")
@@ -105,15 +110,48 @@ def test_records_hold_no_folder_and_know_their_configuration(tmp_path, capsys):
         read_records(tmp_path)
 
 
-def test_a_record_comes_apart_into_its_runs():
-    figures = {"CA_seed0": {"f1": 0.12344, "best shift": 3}, "CA_seed1": {"f1": 0.5}}
-    record = {"id": "both", "date": "today", "metrics": flat_metrics(figures, " ") | {"seconds": 2}}
-    assert record["metrics"] == {"CA_seed0 f1": 0.1234, "CA_seed0 best shift": 3, "CA_seed1 f1": 0.5, "seconds": 2}
-    assert runs_in(record, " ") == [
-        {"id": "CA_seed0", "date": "today", "metrics": {"f1": 0.1234, "best shift": 3}},
-        {"id": "CA_seed1", "date": "today", "metrics": {"f1": 0.5}},
-    ]
-    assert runs_in(record) == [] and runs_in({"metrics": {"a: b: c": 1}})[0]["metrics"] == {"b: c": 1}
+def test_a_record_comes_apart_into_its_runs(tmp_path):
+    metrics = {"CA_seed0": {"test": {"f1": 0.12344, "best shift": 3}}, "CA_seed1": {"test": {"f1": 0.5}}}
+    write_record("both", rounded(metrics), {}, 0, folder=tmp_path)
+    (record,) = read_records(tmp_path)
+    first, second = runs_in(record)
+    assert first["metrics"] == {"test": {"f1": 0.1234, "best shift": 3}} and second["metrics"] == {"test": {"f1": 0.5}}
+    assert [r["id"] for r in (first, second)] == ["CA_seed0", "CA_seed1"] and first["record"] == "both"
+    assert first["command"] == record["command"] and list(by_condition(runs_in(record))) == ["CA"]
+    table = show_seeds(runs_in(record), {("test", "f1"): "F1", ("test", "best shift"): "shift"}, {"CA": "a net"}).text
+    assert "31.2 ± 26.6 (2)" in table and "300.0" in table and "a net" in table
+
+
+def test_every_record_on_the_page_is_what_its_file_says():
+    """nbs/results/README.md is what tools/records_page.py makes of the records."""
+    done = subprocess.run([sys.executable, str(ROOT / "tools" / "records_page.py"), "--check"])
+    assert done.returncode == 0, "python tools/records_page.py writes the page anew"
+
+
+def test_records_are_whole_and_their_commands_can_be_typed_today():
+    """Ids and files agree; every papermill command names an experiment of today and parameters that it has."""
+    import ast
+    import shlex
+
+    files = {p.name for p in (ROOT / "nbs" / "results").iterdir()}
+    for path in sorted((ROOT / "nbs" / "results").glob("*.json")):
+        if path.stem.startswith("soft_dtw"):
+            continue
+        record = read_record(path)
+        assert record["id"] == path.stem and record.get("curves", path.name) in files
+        assert record["runs"] and all(run["metrics"] for run in record["runs"]), path.name
+        for run in record["runs"]:
+            for role, metrics in run["metrics"].items():
+                for k, v in metrics.items():
+                    assert not (k.endswith("f1") or k.startswith("within_")) or 0 <= v <= 1, (path.name, role, k, v)
+        words = shlex.split(record["command"])
+        if words[0] != "papermill":
+            continue
+        notebook = json.loads((ROOT / words[1]).read_text(encoding="utf-8"))
+        cell = next(c for c in notebook["cells"] if "parameters" in c["metadata"].get("tags", []))
+        known = {t.id for n in ast.parse("".join(cell["source"])).body for t in n.targets}
+        named = {words[i + 1] for i, word in enumerate(words) if word == "-p"}
+        assert named <= known, f"{path.name}: {words[1]} has no parameter {sorted(named - known)}"
 
 
 def test_checksum_tells_kind_shape_and_order(tmp_path):
@@ -135,28 +173,6 @@ def test_jsonable_and_differences():
     assert differences(CONFIG, CONFIG) == [] and differences(CONFIG, NEVER) == [
         "checkpoint_every_s: 0.0 then, 1000000000.0 now"
     ]
-
-
-def test_training_still_answers_for_what_lived_there():
-    for name in (
-        "atomic_write",
-        "save_weights",
-        "load_weights",
-        "part_of",
-        "checksum",
-        "write_record",
-        "read_records",
-        "records_fit",
-        "show_records",
-        "differences",
-        "rng_state",
-        "set_rng_state",
-        "save_checkpoint",
-        "load_checkpoint",
-        "FolderLock",
-        "catch_stop",
-    ):
-        assert getattr(training, name) is getattr(records, name)
 
 
 class Pool:

@@ -7,8 +7,7 @@ __all__ = ['MATCH_LINE_HZ', 'MATCH_LINEAR', 'MATCH_BANDS', 'FEATURES', 'START', 
            'TWO_ROWS', 'audio_keys', 'score_keys', 'match_features', 'score_match', 'silent_zeros', 'sound_chroma',
            'written_chroma', 'recording_features', 'score_features', 'AlignmentMethod', 'put', 'got', 'warp_rows',
            'walk_back', 'add_squares', 'distance_blocks', 'warp', 'DTW', 'match_cost', 'fill_cell', 'cheapest_edge',
-           'on_line', 'MATCH', 'border_frames', 'JumpDTW', 'oracle_borders', 'bar_lines', 'bar_length', 'sign_borders',
-           'gap_rows', 'walk_gaps', 'NWTW']
+           'on_line', 'MATCH', 'border_frames', 'JumpDTW', 'oracle_borders', 'gap_rows', 'walk_gaps', 'NWTW']
 
 # %% ../../nbs/alignment/39_dtw_baselines.ipynb #ec66e55a
 from dataclasses import dataclass
@@ -16,8 +15,9 @@ import numpy as np
 from ..notes import check_notes
 from ..cqt import CQTConfig
 from .similarity import at_rate, audio_chroma, checked_features, COMPRESSION, key_energy
-from .similarity import score_chroma, sounding, tuning_cents, with_partials
-from .structure import spans_to_map, TimeMap
+from .similarity import score_chroma, sounding, with_partials
+from ..workshop.tuning import mean_tuning_cents
+from ..workshop.time_maps import spans_to_map, TimeMap
 from ..workshop.audio import prepare_wave
 from ..workshop.grids import FPS
 from ..workshop.midi import parse_midi, tempo_map
@@ -30,7 +30,7 @@ from ..workshop.synth import render
 def audio_keys(wave, sr: int, config: CQTConfig = CQTConfig(filter_scale=0.6, centre=0.5)) -> np.ndarray:
     """How strongly each key sounds, (T, 88) float32 in 0..3.5, 50 frames a second: log(1 + 30 m) of the CQT's energy around it."""
     values = cqt(wave, sr, config)
-    return np.log1p(COMPRESSION * key_energy(values, tuning_cents(values)))
+    return np.log1p(COMPRESSION * key_energy(values, mean_tuning_cents(values)))
 
 
 def score_keys(notes: np.ndarray, n_frames: int | None = None) -> np.ndarray:
@@ -97,31 +97,31 @@ FEATURES = {
 }
 
 
-def recording_features(recording, sees: str) -> np.ndarray:
+def recording_features(recording, features: str) -> np.ndarray:
     """Features (T, D), 50 frames a second, of (wave, sr); features that are already there are passed through."""
-    if sees not in FEATURES:
-        raise UserError(f"unknown features {sees!r}{nearest(sees, FEATURES)}")
+    if features not in FEATURES:
+        raise UserError(f"unknown features {features!r}{nearest(features, FEATURES)}")
     if isinstance(recording, tuple):
-        return FEATURES[sees][0](*recording)
+        return FEATURES[features][0](*recording)
     return checked_features(recording, "recording")
 
 
-def score_features(score, sees: str) -> np.ndarray:
+def score_features(score, features: str) -> np.ndarray:
     """Features (T, D), 50 frames a second, of a note array; features pass; UserError for a score without notes."""
-    if sees not in FEATURES:
-        raise UserError(f"unknown features {sees!r}{nearest(sees, FEATURES)}")
+    if features not in FEATURES:
+        raise UserError(f"unknown features {features!r}{nearest(features, FEATURES)}")
     score = np.asarray(score)
     if score.dtype.names is None:
         return checked_features(score, "score")
     if not len(check_notes(score)):
         raise UserError("the score has no notes: there is nothing to align with")
-    return FEATURES[sees][1](score)
+    return FEATURES[features][1](score)
 
 # %% ../../nbs/alignment/39_dtw_baselines.ipynb #580cf1ef
 class AlignmentMethod:
     """What all aligners share: `align` sees, finds `spans`, and says a map. A method is a frozen dataclass of its parameters."""
 
-    sees = "chroma"  # key of SIGHTS
+    features = "chroma"  # key of FEATURES
     fps = FPS  # frames a second at which it works
 
     def spans(self, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -133,7 +133,7 @@ class AlignmentMethod:
 
         recording: (wave (S,), sample rate), or features (T, D) of the kind it `sees` at 50 frames a second. score: note array
         in seconds of the score, or features. UserError for a score without notes, NaN, or an empty wave."""
-        a, b = recording_features(recording, self.sees), score_features(score, self.sees)
+        a, b = recording_features(recording, self.features), score_features(score, self.features)
         if a.shape[1] != b.shape[1]:
             raise UserError(f"{a.shape[1]} features of the recording cannot be compared with {b.shape[1]} of the score")
         small = at_rate(a, self.fps), at_rate(b, self.fps)
@@ -257,7 +257,7 @@ class DTW(AlignmentMethod):
     fps: float = FPS  # full resolution: half a frame is 10 ms
     diagonal: float = 1.0  # weight of a diagonal step; 2 makes all paths equally long, and waiting cheap
     metric: str = "squared"  # or 'euclidean', the paper's (METHOD B2), which did a little worse in validation
-    sees: str = "chroma"
+    features: str = "chroma"
 
     def spans(self, a, b):
         """See `Method.spans`."""
@@ -341,13 +341,13 @@ def on_line(f, g, in_f, in_g, band, most, noise, diagonal, back):
 class MATCH(AlignmentMethod):
     """On-line time warping (Dixon 2005), its backward path. Numbers: the defaults of the Vamp plug-in match-vamp.
 
-    sees='match': its own features, score by way of the synth; sees='chroma': the chroma the other methods see."""
+    features='match': its own features, score by way of the synth; features='chroma': the chroma the other methods see."""
 
     band_s: float = 10.0  # how far back is looked: 500 frames of 20 ms
     most: int = 3  # rows, or columns, in a row
     diagonal: float = 2.0  # weight of a diagonal step
     noise: float = 1e-3  # times the number of features: so that two silences are not told apart
-    sees: str = "match"
+    features: str = "match"
 
     def spans(self, a, b):
         """See `Method.spans`."""
@@ -404,67 +404,6 @@ def oracle_borders(truth: TimeMap) -> tuple:
     """Borders in seconds of the score, rising: where the truth jumps from and to."""
     return tuple(float(s) for s in np.unique(truth.jumps()[:, 1:].round(6)))
 
-
-def bar_lines(source, beats: bool = False) -> np.ndarray:
-    """Seconds of the bar lines of a MIDI file (path or bytes), or of its beats: its time signatures, 4/4 where it has none."""
-    midi, name = parse_midi(source)
-    timed = []
-    for messages in midi.tracks:
-        tick = 0
-        for message in messages:
-            tick += message.time
-            timed.append((tick, message))
-    end, timed = max((t for t, _ in timed), default=0), sorted(timed, key=lambda e: e[0])
-    signs = {0: (4, 4), **{t: (m.numerator, m.denominator) for t, m in timed if m.type == "time_signature"}}
-    ticks = []
-    for start, stop in zip(sorted(signs), [*sorted(signs), end][1:]):
-        top, bottom = signs[start]
-        ticks += range(start, stop, max(1, midi.ticks_per_beat * 4 * (1 if beats else top) // bottom))
-    return tempo_map(midi.ticks_per_beat, [(t, m.tempo) for t, m in timed if m.type == "set_tempo"], name)(ticks)
-
-# %% ../../nbs/alignment/39_dtw_baselines.ipynb #521cbff5
-def bar_length(measure, divisions: float) -> float:
-    """Quarters from the first to the last moment of a MusicXML measure: the farthest that any voice gets."""
-    at = end = 0.0
-    for item in measure:
-        length = float(item.findtext("duration") or 0) / divisions
-        if item.tag == "backup":
-            at -= length
-        elif item.tag == "forward" or item.tag == "note" and item.find("chord") is None:
-            at += length
-        end = max(end, at)
-    return end
-
-
-def sign_borders(musicxml: str) -> np.ndarray:
-    """Quarters from the beginning of a score at which its signs put a block border: repeats, endings, double bars, and signs to
-    jump from or to (da capo, dal segno, fine, coda, segno). musicxml: the text of an uncompressed file; UserError when it is none."""
-    from xml.etree import ElementTree
-
-    try:
-        part = ElementTree.fromstring(musicxml).find("part")
-    except ElementTree.ParseError as e:
-        raise UserError(f"no MusicXML: {e}") from None
-    if part is None:
-        raise UserError("no MusicXML in parts: there is no <part>")
-    at, divisions, borders = 0.0, 1.0, []
-    for measure in part.iter("measure"):
-        divisions = float(measure.findtext("attributes/divisions") or divisions)
-        end, sounds = at + bar_length(measure, divisions), {k for s in measure.iter("sound") for k in s.attrib}
-        for line in measure.iter("barline"):
-            if (
-                line.find("repeat") is not None
-                or line.find("ending") is not None
-                or line.findtext("bar-style") in ("light-light", "light-heavy", "heavy-light")
-            ):
-                borders.append(at if line.get("location") == "left" else end)
-        if sounds & {"segno", "coda"}:
-            borders.append(at)
-        if sounds & {"dacapo", "dalsegno", "fine", "tocoda"}:
-            borders.append(end)
-        at = end
-    return np.unique(np.array(borders, float))
-
 # %% ../../nbs/alignment/39_dtw_baselines.ipynb #1aa304a9
 @compiled
 def gap_rows(cost, row, older, old, before, back, gap):
@@ -519,7 +458,7 @@ class NWTW(AlignmentMethod):
     gap: float = 0.5  # for a frame left out on either side
     fps: float = 25.0
     metric: str = "euclidean"
-    sees: str = "chroma"
+    features: str = "chroma"
 
     def rows(self, a, b):
         """(first, last, aligned) of every row: columns, and whether it is aligned at all, (N,) each."""

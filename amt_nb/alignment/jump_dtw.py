@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['TRUST_AT', 'TRUST_WIDTH', 'PathConfig', 'recording_cells', 'score_cells', 'sides', 'recording_side', 'score_side',
            'deviation', 'agreement', 'onset_evidence', 'jump_paths', 'retrace', 'jump_path', 'gains', 'gained',
-           'scaled_penalties', 'segments_of', 'local_tempo', 'mirrored', 'trust', 'first_path', 'paced_path', 'thinned']
+           'scaled_penalties', 'segments_of', 'local_tempo', 'mirrored', 'trust', 'first_path', 'path_at_tempo',
+           'thinned']
 
 # %% ../../nbs/alignment/35_jump_dtw.ipynb #0b2e2bce
 from dataclasses import dataclass
@@ -26,17 +27,17 @@ class PathConfig:
     low: float = -0.5  # least log-odds: a note the pedal hides, or a weak one, is no proof against a place
     onset_weight: float = 1.5  # of strokes beside sounding keys
     centring: float = 0.5  # of the score's side: how much a cell's agreement with everything is held against it
-    jump: float = (
+    jump_penalty: float = (
         45.0  # price of a jump in two minutes, in standard deviations of agreement: some 2 s of clear evidence
     )
-    off_onset: float = 1.75  # more when the place jumped to begins no note
+    off_onset_penalty: float = 1.75  # more when the place jumped to begins no note
     outside: float = 0.8  # agreement of "this is not in the score" with any cell
-    leave: float = 27.0  # price of going outside and of coming back, in two minutes
-    stretch: float = 0.1  # price of a cell at half or at double speed
+    leave_penalty: float = 27.0  # price of going outside and of coming back, in two minutes
+    tempo_penalty: float = 0.1  # price of a cell at half or at double speed
     reach_s: float = 1.2  # how far a note may lie from the first path
     rubato: float = 0.2  # spread of the time between two notes, as a part of it
     jitter_frames: float = 0.5  # and besides
-    pause: float = (
+    pause_penalty: float = (
         4.0  # the most that a time between two notes may cost, in nats, however little it fits: players do pause
     )
     smooth_s: tuple[float, ...] = (3.0, 1.5)  # half-widths of the windows that say the tempo, pass by pass
@@ -116,8 +117,10 @@ def jump_paths(blocks, n_rows: int, struck, config: PathConfig = PathConfig()) -
     blocks: iterator of agreements (R, K, M) float32, `n_rows` rows in all; struck (K, M): whether notes begin in a score cell.
     """
     f, (K, M) = np.float32, struck.shape
-    outside, jump, leave, stretch = (f(getattr(config, name)) for name in ("outside", "jump", "leave", "stretch"))
-    landing, start, end = np.where(struck, 0, config.off_onset).astype(f), np.full(M, jump / 2), np.full(M, jump / 4)
+    outside, jump, leave, tempo = (
+        f(getattr(config, name)) for name in ("outside", "jump_penalty", "leave_penalty", "tempo_penalty")
+    )
+    landing, start, end = np.where(struck, 0, config.off_onset_penalty).astype(f), np.full(M, jump / 2), np.full(M, jump / 4)
     start[:3], end[-8:] = 0, 0
     before = np.full((K, M + 2), -np.inf, f)
     D, one_on = before[:, 2:], before[:, 1:-1]
@@ -142,7 +145,7 @@ def jump_paths(blocks, n_rows: int, struck, config: PathConfig = PathConfig()) -
         peak = D[every, top, None]
         by_jump, from_out = peak - jump, out - leave
         best[n], entered[n], returned[n] = top, (peak - leave > out)[:, 0], (from_out > by_jump)[:, 0]
-        np.subtract(before, stretch, out=cheaper)
+        np.subtract(before, tempo, out=cheaper)
         np.greater(cheaper[:, 2:], one_on, out=bits[0])
         np.maximum(cheaper[:, 2:], one_on, out=value)  # stays
         np.greater(cheaper[:, :-2], value, out=quick)
@@ -209,7 +212,7 @@ def gains(a, bs, struck, config: PathConfig = PathConfig()) -> list[float]:
 def gained(fit, path, jumped, config: PathConfig = PathConfig()) -> float:
     """What a path gains a cell through an agreement, given as its factors (A (N, D), B (M, D)), jumps paid for."""
     (a, b), on = fit, path >= 0
-    return (float(np.einsum("nk,nk->", a[on], b[path[on]])) - config.jump * int(jumped.sum())) / len(path)
+    return (float(np.einsum("nk,nk->", a[on], b[path[on]])) - config.jump_penalty * int(jumped.sum())) / len(path)
 
 # %% ../../nbs/alignment/35_jump_dtw.ipynb #d73e49dc
 def scaled_penalties(config: PathConfig, n_frames: int, cell: int) -> PathConfig:
@@ -218,7 +221,7 @@ def scaled_penalties(config: PathConfig, n_frames: int, cell: int) -> PathConfig
     They grow as the root of the length; and as longer cells are fewer, and each hardly surer, they shrink as cells grow.
     """
     scale = float(np.sqrt(n_frames / FPS / 120).clip(0.35, 4)) * config.cell_frames / cell
-    return replace(config, jump=config.jump * scale, leave=config.leave * scale)
+    return replace(config, jump_penalty=config.jump_penalty * scale, leave_penalty=config.leave_penalty * scale)
 
 # %% ../../nbs/alignment/35_jump_dtw.ipynb #89ef02c1
 def segments_of(path, jumped, shortest: int = 6) -> list[tuple[int, int]]:
@@ -305,11 +308,11 @@ def first_path(frames, onsets, notes, config: PathConfig = PathConfig()):
     cell = max(config.cell_frames, int(np.ceil(n / np.sqrt(config.most_cells))))
     heard, config = recording_cells(frames, onsets, cell, config), scaled_penalties(config, n, cell)
     ratios = [n / FPS / total_s] if 0.5 < n / FPS / total_s < 2 else [n / FPS / total_s, 1.0]
-    found = [paced_path(heard, notes, cell, ratio, config) for ratio in ratios]
+    found = [path_at_tempo(heard, notes, cell, ratio, config) for ratio in ratios]
     return max(found, key=lambda f: gained(*f[:3], config))
 
 
-def paced_path(heard, notes, cell: int, ratio: float, config: PathConfig = PathConfig()):
+def path_at_tempo(heard, notes, cell: int, ratio: float, config: PathConfig = PathConfig()):
     """As `first_path`, for cells `heard` and one `ratio` of recording seconds to score seconds; when the path shows another tempo, once more to that."""
     for attempt in range(3):
         cell_s = cell / FPS / ratio

@@ -14,7 +14,7 @@ from torch import nn
 import torch
 from torch.nn import functional as F
 from .similarity import at_rate, to_square
-from .structure import TimeMap
+from ..workshop.time_maps import TimeMap
 from .dtw_baselines import AlignmentMethod, score_keys, warp
 from ..workshop.devices import infer
 from ..workshop.grids import FPS, N_KEYS
@@ -123,7 +123,7 @@ class SiameseDTW(AlignmentMethod):
 
     weights: str | Siamese = ""
     fps: float = FPS
-    sees: str = "keys"
+    features: str = "keys"
 
     def spans(self, a, b):
         """See `Method.spans`."""
@@ -222,7 +222,7 @@ class DilatedCNN(AlignmentMethod):
     penalty: float = 5.0  # of a jump, in distances of one frame
     fps: float = FPS
     metric: str = "squared"
-    sees: str = "chroma"
+    features: str = "chroma"
 
     def corners(self, a, b):
         """(((K, 2), (K', 2)), (2,)): corners where a line is left and where one is entered, as fractions 0..1 of recording and score,
@@ -288,7 +288,7 @@ class DeepCTW(AlignmentMethod):
     ridge: float = 1e-4
     seed: int = 0
     fps: float = FPS
-    sees: str = "chroma"
+    features: str = "chroma"
 
     def spans(self, a, b):
         """See `Method.spans`."""

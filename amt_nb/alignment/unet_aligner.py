@@ -12,7 +12,7 @@ from torch import nn
 import torch
 from torch.nn import functional as F
 from .similarity import at_rate, cross_similarity
-from .structure import spans_to_map, TimeMap
+from ..workshop.time_maps import spans_to_map, TimeMap
 from .sasa_aligner import AlignerConfig, between_columns, closeness, load_aligner, model_config, trunk
 from .jump_dtw import jump_path, PathConfig
 from .refinement import refined_map
@@ -37,15 +37,15 @@ UNET_MODELS = {"UA_CE": "CA_CE", "UA_custom": "CA_custom", "UD_CE": "CD_CE", "UD
 
 
 class UNetAligner(nn.Module):
-    """Distances (B, 1, H, W), H and W multiples of `unit`, recording downwards -> as an `Aligner`: scores (B, H, W) of all columns or, for the custom loss, points (B, H).
+    """Distances (B, 1, H, W), H and W multiples of `unit`, recording downwards -> as an `SASAAligner`: scores (B, H, W) of all columns or, for the custom loss, points (B, H).
 
     The paper's encoder and body (METHOD B3) with a way up to every cell in place of the dense layers; of the configuration `cells`, `reduced`, `hidden` and `dropout` say nothing here."""
 
     def __init__(self, config: AlignerConfig = AlignerConfig()):
         super().__init__()
         self.config, self.unit = config, 2 ** len(config.widths)
-        self.encoder, self.grow, self.body = trunk(config)
-        self.rise = nn.ModuleList(UpBlock(b, a, config.kernel) for a, b in zip(config.widths, config.widths[1:]))
+        self.encoder, self.unpool, self.blocks = trunk(config)
+        self.up = nn.ModuleList(UpBlock(b, a, config.kernel) for a, b in zip(config.widths, config.widths[1:]))
         self.last = nn.Conv2d(config.widths[0], 1, 1)
 
     def scores(self, x):
@@ -59,14 +59,14 @@ class UNetAligner(nn.Module):
             beside = block.full(x)
             x, places = F.max_pool2d(beside, 2, return_indices=True)
             way.append((beside, places))
-        x = self.body(self.grow(x, places))
-        for step, (beside, places) in zip(reversed(self.rise), reversed(way[:-1])):
+        x = self.blocks(self.unpool(x, places))
+        for step, (beside, places) in zip(reversed(self.up), reversed(way[:-1])):
             x = step(x, places, beside)
         return self.last(x)[:, 0]
 
     def forward(self, x):
         said = self.scores(closeness(x))
-        if self.config.says == "classes":
+        if self.config.head == "classification":
             return said
         place = said.softmax(-1, torch.promote_types(said.dtype, torch.float32))
         return (place * torch.arange(place.shape[-1], dtype=place.dtype, device=place.device)).sum(
@@ -75,7 +75,7 @@ class UNetAligner(nn.Module):
 
 
 def unet_model(name: str, size: str = "demo", **changes) -> UNetAligner:
-    """One of CELL_MODELS at a size of settings.ini: a model of chapter 34 with a U for its C."""
+    """One of UNET_MODELS at a size of settings.ini: a model of chapter 34 with a U for its C."""
     if name not in UNET_MODELS:
         raise UserError(f"unknown model {name!r}{nearest(name, UNET_MODELS)}")
     return UNetAligner(model_config(UNET_MODELS[name], size, **changes))
@@ -112,8 +112,8 @@ class UNetJumpDTW:
     """The likeliest path through what a `UNetAligner` says, jumps allowed at a price; weights: a file of experiment 50, or the network itself."""
 
     weights: str | UNetAligner = ""
-    jump: float = 240.0  # price of a jump in nats, chosen on every third recording of real_val (160 finds some that are not there)
-    stretch: float = 2.0  # price in nats of a row at half or at double speed
+    jump_penalty: float = 240.0  # price of a jump in nats, chosen on every third recording of real_val (160 finds some that are not there)
+    tempo_penalty: float = 2.0  # price in nats of a row at half or at double speed
     floor: float = -16.0  # least log-probability of a cell: a network is surer than it is right
     fps: float = 12.5  # rows a second, as in training
 
@@ -123,7 +123,11 @@ class UNetJumpDTW:
         net = self.weights if isinstance(self.weights, nn.Module) else load_unet_aligner(self.weights)
         said = np.maximum(unet_scores(net, a, b), np.float32(self.floor))
         prices = PathConfig(
-            jump=self.jump, stretch=self.stretch, leave=1e6, outside=0.0, off_onset=0.0
+            jump_penalty=self.jump_penalty,
+            tempo_penalty=self.tempo_penalty,
+            leave_penalty=1e6,
+            outside=0.0,
+            off_onset_penalty=0.0,
         )  # nothing lies outside
         return *jump_path(said - np.float32(self.floor), np.ones(len(b), bool), prices), said
 
@@ -142,4 +146,4 @@ class UNetJumpDTW:
 
 def load_unet_aligner(path) -> UNetAligner:
     """The `UNetAligner` of a weights file that experiment 50 wrote, ready to be asked; UserError when it holds none."""
-    return load_aligner(path, UNetAligner, "every_cell")
+    return load_aligner(path, UNetAligner, "unet")

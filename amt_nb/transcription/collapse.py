@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['f1_by_shift', 'show_runs', 'tied_kernel', 'TiedConvolution', 'TiedConfig', 'bump', 'TiedTranscriber', 'TiedRenderer',
            'shifted_copy', 'patch_discriminator', 'with_count', 'sampled', 'tied_models', 'UnpairedObjective',
-           'show_tied_runs', 'recorded_models']
+           'tied_runs', 'show_tied_runs', 'recorded_models']
 
 # %% ../../nbs/transcription/16_collapse.ipynb #72a43ca6
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from ..cqt import move
 from ..metrics import frame_f1
 from ..workshop.grids import BINS_PER_KEY, N_BINS, N_KEYS
+from ..workshop.figures import mean_sd, show_table, Table
 from ..workshop.settings import UserError
 
 # %% ../../nbs/transcription/16_collapse.ipynb #f1shift0
@@ -30,25 +31,29 @@ def f1_by_shift(rolls, truths, shifts=range(-12, 13)) -> np.ndarray:
     )
 
 # %% ../../nbs/transcription/16_collapse.ipynb #c7de1322
-def show_runs(folder, arms: tuple[str, ...]) -> list[str]:
-    """Prints date, commit and command of the records collapse_ARM in `folder`, and a line for each run; returns the arms that have a record."""
-    from amt_nb.workshop.records import read_records, runs_in, show_origins
+def show_runs(folder, conditions: tuple[str, ...]) -> Table:
+    """The table of the records collapse_CONDITION in `folder`, one row a run; F1 in percent on real_val."""
+    from amt_nb.workshop.records import origins, read_records, runs_in
 
-    there = {r["id"].removeprefix("collapse_"): r for r in read_records(folder, "collapse_", arms)}
-    show_origins(there.values())
-    print(
-        f"{'arm':10s} {'run':>4s} {'cycle loss':>16s} {'Frame F1':>9s} {'best shift':>11s} {'its F1':>7s} {'detector says':>14s} {'repaired':>9s}"
-    )
-    for arm, record in there.items():
-        for run in runs_in(record, " "):
-            v = run["metrics"]
-            detector, repaired = (
-                (f"{v['said']:+d} ({v['confidence']:.2f})", f"{v['repaired_f1']:.1f}") if "said" in v else ("-", "-")
-            )
-            print(
-                f"{arm:10s} {run['id']:>4s} {v['cycle first']:7.2f} -> {v['cycle last']:5.2f} {v['frame_f1']:9.1f} {v['best shift']:+11d} {v['best f1']:7.1f} {detector:>14s} {repaired:>9s}"
-            )
-    return list(there)
+    runs = runs_in(*read_records(folder, "collapse_", conditions))
+    rows = []
+    for run in runs:
+        t, v = run["metrics"]["training"], run["metrics"]["real_val"]
+        found = f"{v['found_shift']:+d} ({v['confidence']:.2f})" if "found_shift" in v else None
+        rows.append(
+            [
+                run["record"].removeprefix("collapse_"),
+                f"start {t['start_shift']:+d}" if "start_shift" in t else f"seed {t['seed']}",
+                f"{t['cycle_first']:.2f} to {t['cycle_last']:.2f}",
+                100 * v["frame_f1"],
+                f"{v['best_shift']:+d}",
+                100 * v["best_shift_f1"],
+                found,
+                100 * v["repaired_f1"] if "repaired_f1" in v else None,
+            ]
+        )
+    header = ["condition", "run", "cycle loss", "Frame F1", "best shift", "its F1", "detector", "F1 moved by it"]
+    return show_table(header, rows, origins(runs))
 
 # %% ../../nbs/transcription/16_collapse.ipynb #c9c64e97
 def tied_kernel(pattern: torch.Tensor) -> torch.Tensor:
@@ -243,42 +248,43 @@ class UnpairedObjective:
         }
 
 # %% ../../nbs/transcription/16_collapse.ipynb #8b4ffde9
-def show_tied_runs(folder, arms: tuple[str, ...]) -> dict[str, list[dict]]:
-    """Prints date, commit and command of the records nothing_ARM in `folder`, a line for each run and the means; returns {arm: the figures of its runs}."""
-    from amt_nb.workshop.records import read_records, runs_in, show_origins
+def tied_runs(folder, conditions: tuple[str, ...]) -> dict[str, list[dict]]:
+    """{condition: metrics by role of each of its runs} of the records tied_CONDITION in `folder`."""
+    from amt_nb.workshop.records import read_records
 
-    records, out = read_records(folder, "nothing_", arms), {}
-    show_origins(records)
-    print(f"{'':36s}{'real_val':>29s}{'moved by detector':>20s}{'real_test':>14s}{'moved':>14s}")
-    print(
-        f"{'arm':13s} {'seed':>4s} {'cycle loss':>10s} {'best shift':>11s} {'its F1':>7s} {'frame':>6s} {'note':>6s} {'detector says':>14s} {'frame':>6s} {'note':>6s} {'frame':>7s} {'note':>6s} {'frame':>7s} {'note':>6s}"
-    )
-    shown = (
-        "frame_f1",
-        "note_f1",
-        "repaired_f1",
-        "repaired_note_f1",
-        "test_frame_f1",
-        "test_note_f1",
-        "test_repaired_f1",
-        "test_repaired_note_f1",
-    )
-    for record in records:
-        a = record["id"].removeprefix("nothing_")
-        out[a] = []
-        for run in runs_in(record, " "):
-            seed, v = run["id"], run["metrics"]
-            out[a].append(v)
-            says = f"{v['said']:+d} ({v['confidence']:.2f})"
-            x = [v.get(k, float("nan")) for k in shown]
-            print(
-                f"{a:13s} {seed:>4s} {v['cycle']:10.3f} {v['best shift']:+11d} {v['best f1']:7.1f} {x[0]:6.1f} {x[1]:6.1f} {says:>14s} {x[2]:6.1f} {x[3]:6.1f} {x[4]:7.1f} {x[5]:6.1f} {x[6]:7.1f} {x[7]:6.1f}"
-            )
-        mean = lambda k: f"{np.mean([v[k] for v in out[a]]):.1f} ± {np.std([v[k] for v in out[a]]):.1f}"
-        print(
-            f"{a:13s} mean of {len(out[a])}: frame {mean('frame_f1')}, note {mean('note_f1')}; moved {mean('repaired_f1')}, {mean('repaired_note_f1')}; unshifted {sum(v['best shift'] == 0 for v in out[a])} of {len(out[a])}"
-        )
-    return out
+    records = read_records(folder, "tied_", conditions)
+    return {r["id"].removeprefix("tied_"): [run["metrics"] for run in r["runs"]] for r in records}
+
+
+def show_tied_runs(folder, conditions: tuple[str, ...]) -> Table:
+    """The table of the records tied_CONDITION in `folder`: one row a condition, F1 in percent, mean ± sd (seeds)."""
+    from amt_nb.workshop.records import origins, read_records
+
+    cell = lambda runs, role, k: mean_sd([r[role][k] for r in runs if role in r], times=100)
+    kinds = [
+        (role, k + f"{what}_f1")
+        for role in ("real_val", "real_test")
+        for k in ("", "repaired_")
+        for what in ("frame", "note")
+    ]
+    kinds = [(role, k.replace("repaired_frame_f1", "repaired_f1")) for role, k in kinds]
+    rows = [
+        [
+            name,
+            f"{sum(r['real_val']['best_shift'] == 0 for r in runs)} of {len(runs)}",
+            mean_sd([r["training"]["cycle"] for r in runs], digits=3),
+            *(cell(runs, role, k) for role, k in kinds),
+        ]
+        for name, runs in tied_runs(folder, conditions).items()
+    ]
+    told = [
+        f"{role} {what}{moved}"
+        for role in ("real_val", "real_test")
+        for moved in ("", " moved")
+        for what in ("frame", "note")
+    ]
+    caption = "*moved*: by what the detector finds. " + origins(read_records(folder, "tied_", conditions))
+    return show_table(["condition", "unshifted", "cycle loss", *told], rows, caption)
 
 # %% ../../nbs/transcription/16_collapse.ipynb #148e76c9
 def recorded_models(curves, seed: int, config: TiedConfig) -> dict[str, nn.Module]:

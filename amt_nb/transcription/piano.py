@@ -172,8 +172,8 @@ def train_piano(
 # %% ../../nbs/transcription/21_piano.ipynb #3a737ee1
 def predictions(net, features, cqt: CQTConfig, window: int = 1024, margin: int = 64) -> list:
     """[(frames, onsets, velocities)] that `net` gives for prepared recordings; see `transcribe.Activations`."""
-    listener = TranscriptionModel(net, cqt, window=window, margin=margin)
-    return [cqt_activations(np.load(f.cqt_path, mmap_mode="r"), f.frames, listener) for f in features]
+    model = TranscriptionModel(net, cqt, window=window, margin=margin)
+    return [cqt_activations(np.load(f.cqt_path, mmap_mode="r"), f.frames, model) for f in features]
 
 
 def decoding_metrics(said, features, config: DecodeConfig) -> list[dict]:

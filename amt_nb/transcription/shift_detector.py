@@ -14,10 +14,11 @@ from functools import lru_cache
 import json
 import numpy as np
 from pathlib import Path
+from ..workshop.figures import show_table, Table
 from ..workshop.audio import prepare_wave
 from ..workshop.grids import BINS_PER_KEY, BINS_PER_OCTAVE, FPS, N_BINS, N_KEYS
 from ..workshop.settings import UserError
-from ..workshop.shift_widget import direction, HEARING
+from ..workshop.shift_widget import direction, SHIFT_CQT
 from ..workshop.streaming import cqt_magnitude, level_db, SILENCE_DB
 
 # %% ../../nbs/transcription/17_shift_detector.ipynb #e8c29c5e
@@ -265,7 +266,7 @@ def estimate_shift(wave, sr: int, roll) -> Shift:
             0, 0.0, "there is nothing to compare: the " + ("recording" if len(wave) == 0 else "roll") + " is empty"
         )
     whole = [
-        cqt_magnitude(wave[round(s.start * hop) : round(s.stop * hop)], sr, HEARING)[: s.stop - s.start]
+        cqt_magnitude(wave[round(s.start * hop) : round(s.stop * hop)], sr, SHIFT_CQT)[: s.stop - s.start]
         for s in excerpts(n)
     ]
     magnitude = np.concatenate(whole)
@@ -279,7 +280,9 @@ def estimate_shift(wave, sr: int, roll) -> Shift:
     ):
         doubt, doubts = 0.4, [f"the recording goes on for {short_s:.1f} s after the roll"]
     parts = np.concatenate([roll[s][: len(m)] for s, m in zip(excerpts(n), whole)])
-    return weigh(20 * np.log10(np.maximum(magnitude, 1e-8)) - level_db(magnitude, HEARING), parts, doubt, tuple(doubts))
+    return weigh(
+        20 * np.log10(np.maximum(magnitude, 1e-8)) - level_db(magnitude, SHIFT_CQT), parts, doubt, tuple(doubts)
+    )
 
 
 def shift_of_cqt(cqt: np.ndarray, roll: np.ndarray, top_db: float = 80.0) -> Shift:
@@ -292,30 +295,30 @@ def shift_of_cqt(cqt: np.ndarray, roll: np.ndarray, top_db: float = 80.0) -> Shi
     return weigh((np.asarray(cqt, np.float32) - 1) * (top_db / 2), roll)
 
 # %% ../../nbs/transcription/17_shift_detector.ipynb #d911f15e
-def show_detector(folder) -> list[str]:
-    """Prints date, commit and command of the records shift_detector_* in `folder` and their table; returns their ids."""
-    from amt_nb.workshop.records import read_records, show_origins
+def show_detector(folder) -> Table:
+    """The table of the records shift_detector_* in `folder`: one row a kind of roll and length of sound."""
+    from amt_nb.workshop.records import origins, read_records, runs_in
 
-    records = read_records(folder, "shift_detector")
-    show_origins(records)
-    print(
-        f"{'recordings':11s} {'rolls':18s} {'length':>6s} {'calls':>6s} {'exact':>8s} {'octave off':>11s} {'fifth off':>10s} {'sure':>7s} {'sure and wrong':>15s} {'false alarms':>13s}"
-    )
-    for r in records:
-        m = r["metrics"]
-        for kind in ("labels", "own", "other instruments"):
-            for s in (5, 10, 30):
-                v = lambda name: m[f"{kind} {s} s {name}"]
-                if f"{kind} {s} s calls" in m:
-                    print(
-                        f"{r['id'][15:]:11s} {kind:18s} {s:4d} s {v('calls'):6d} {v('exact %'):6.2f} % {v('octave off'):11d} {v('fifth off'):10d} {v('sure %'):5.1f} % {v('sure and wrong'):15d} {v('false alarms'):13d}"
-                    )
-        wrong = [
-            f"{m[f'another piece {s} s sure']} of {m[f'another piece {s} s calls']} at {s} s"
-            for s in (5, 10, 30)
-            if f"another piece {s} s calls" in m
-        ]
-        print(
-            f"{r['id'][15:]:11s} rolls of another piece believed: {', '.join(wrong)}; {m['CPU ms for 10 s']} ms of CPU for 10 s of sound"
-        )
-    return [r["id"] for r in records]
+    runs, rows, more = runs_in(*read_records(folder, "shift_detector")), [], []
+    for run in runs:
+        ((role, m),) = run["metrics"].items()
+        if "exact" in m:
+            rows.append(
+                [
+                    role,
+                    run["id"],
+                    m["calls"],
+                    f"{100 * m['exact']:.2f} %",
+                    m["octave_off"],
+                    m["fifth_off"],
+                    f"{100 * m['sure']:.1f} %",
+                    m["sure_and_wrong"],
+                    m["false_alarms"],
+                ]
+            )
+        elif "calls" in m:
+            more.append(f"{role}, rolls of {run['id']}: {m['sure']} of {m['calls']} believed.")
+        else:
+            more.append(f"{role}: {m['cpu_ms_for_10_s']} ms of CPU for 10 s of sound.")
+    header = ["recordings", "rolls from", "calls", "exact", "octave off", "fifth off", "sure", "sure and wrong"]
+    return show_table([*header, "false alarms"], rows, " ".join([*more, origins(runs)]))

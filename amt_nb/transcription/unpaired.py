@@ -47,12 +47,12 @@ def pools_of(features: list[Features], size: str = "demo", **changes) -> Pools:
     return split(teach, fill(PoolConfig, size, "pool", **changes))
 
 # %% ../../nbs/transcription/15_unpaired.ipynb #f36e19e9
-def evaluate_model(listener: TranscriptionModel, features: list[Features]) -> dict[str, float]:
+def evaluate_model(model: TranscriptionModel, features: list[Features]) -> dict[str, float]:
     """Mean over recordings of the figures of `metrics.evaluate`, 0..1, for what the listener hears in prepared recordings."""
     scores = []
     for f in features:
-        frames, onsets, velocities = cqt_activations(np.load(f.cqt_path, mmap_mode="r"), f.frames, listener)
-        scores.append(evaluate(decode(frames, onsets, velocities, config=listener.decode), f.load_notes(), f.frames))
+        frames, onsets, velocities = cqt_activations(np.load(f.cqt_path, mmap_mode="r"), f.frames, model)
+        scores.append(evaluate(decode(frames, onsets, velocities, config=model.decode), f.load_notes(), f.frames))
     return mean_scores(scores)
 
 

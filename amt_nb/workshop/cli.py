@@ -122,13 +122,13 @@ def transcribe_one(recording: Path, paths: dict[str, Path], args) -> str:
 
     started, bar = time.monotonic(), Progress(recording.name, args.progress)
     try:
-        listener = load_model(args.weights)
-        heard = activations(recording, None, listener, bar)
-        notes = notes_of(heard, listener, **decoding(args))
+        model = load_model(args.weights)
+        heard = activations(recording, None, model, bar)
+        notes = notes_of(heard, model, **decoding(args))
         real = {kind: path.resolve() for kind, path in paths.items()}  # a link stays one: what it points to is replaced
         if "picture" in real:
             title = f"{recording.name}: {len(notes)} notes" + (", the first 2 minutes" if heard.seconds > 120 else "")
-            write_picture(real["picture"], cqt_of(recording, None, listener, heard.level_db), notes, title)
+            write_picture(real["picture"], cqt_of(recording, None, model, heard.level_db), notes, title)
         if "sound" in real:
             write_stereo(real["sound"], recording, notes)
         if "csv" in real:
@@ -529,14 +529,14 @@ ROLES = {"test": ("test", "real_test"), "validation": ("validation", "real_val")
 METRICS = ("frame_f1", "note_f1", "note_offset_f1")
 
 
-def evaluate_one(recording, listener) -> dict[str, float]:
+def evaluate_one(recording, model) -> dict[str, float]:
     """Figures 0..1 of one labelled recording as the listener transcribes it."""
     from amt_nb.metrics import evaluate
     from amt_nb.transcription.transcribe import activations, notes_of
 
     wave, sr = recording.load_audio()
-    heard = activations(wave, sr, listener)
-    return evaluate(notes_of(heard, listener), recording.load_notes(), len(heard.frames))
+    heard = activations(wave, sr, model)
+    return evaluate(notes_of(heard, model), recording.load_notes(), len(heard.frames))
 
 
 def run_evaluate(args) -> int:
@@ -548,7 +548,7 @@ def run_evaluate(args) -> int:
 
     if args.json:
         check_output(Path(args.json))
-    listener, rows = load_model(args.weights), {}
+    model, rows = load_model(args.weights), {}
     chosen = [
         r
         for r in recordings_of(args)[0]
@@ -558,7 +558,7 @@ def run_evaluate(args) -> int:
         raise UserError(f"no labelled recording of role {args.role} in {' '.join(args.data)}")
     print(f"{'':40s}" + "".join(f"{name:>16s}" for name in METRICS))
     for recording in chosen[: args.limit]:
-        rows[recording.id] = evaluate_one(recording, listener)
+        rows[recording.id] = evaluate_one(recording, model)
         print(
             f"{recording.id:40.40s}" + "".join(f"{100 * rows[recording.id][name]:16.2f}" for name in METRICS),
             flush=True,

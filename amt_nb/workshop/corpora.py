@@ -30,7 +30,8 @@ from ..cqt import CQTConfig
 from .audio import audio_blocks
 from .files import atomic_write, DiskFull, save_array
 from .grids import FPS, N_BINS, N_KEYS
-from .performances import humanise, merge_unisons
+from .performances import humanise
+from ..notes import merge_unisons
 from .recordings import asap, digest, guitarset, maps, musicnet, piece_key, Recording
 from .rooms import room
 from .settings import fill, nearest, paths, UserError
@@ -144,7 +145,6 @@ def _save_sound(path, wave, sr):
     path.parent.mkdir(parents=True, exist_ok=True)
     soundfile.write(flac := io.BytesIO(), wave, sr, format="FLAC", subtype="PCM_16")
     atomic_write(path, flac.getvalue())
-
 
 # %% ../../nbs/workshop/corpora.ipynb #5e6bb506
 RECIPE_VERSION = 1  # raise it when synth changes what it renders

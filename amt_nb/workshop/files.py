@@ -14,7 +14,6 @@ from hashlib import blake2b
 import numpy as np
 import os
 from pathlib import Path
-import torch
 from .settings import UserError
 
 # %% ../../nbs/workshop/files.ipynb #a4d2962a
@@ -85,7 +84,7 @@ def jsonable(x):
         return {str(k): jsonable(v) for k, v in x.items()}
     if isinstance(x, (list, tuple, set, np.ndarray)):
         return [jsonable(v) for v in x]
-    if isinstance(x, (np.generic, torch.Tensor)):
+    if isinstance(x, np.generic) or hasattr(x, "detach"):
         return x.item()
     return x.name if isinstance(x, Path) else x
 
@@ -101,6 +100,6 @@ def checksum(*things) -> str:
         elif isinstance(x, str):
             digest.update(x.encode())
         else:
-            a = np.ascontiguousarray(x.detach().cpu() if torch.is_tensor(x) else x)
+            a = np.ascontiguousarray(x.detach().cpu() if hasattr(x, "detach") else x)
             digest.update(f"{a.dtype.str}{a.shape}".encode() + a.tobytes())
     return digest.hexdigest()

@@ -5,15 +5,18 @@
 # %% auto #0
 __all__ = ['PEDAL_DTYPE', 'PEDAL_DOWN', 'DRUM_CHANNEL', 'FAMILY', 'PROGRAM_INSTRUMENT', 'read_bytes', 'parse_midi', 'tempo_map',
            'midi_events', 'pair_onsets', 'pedal_spans', 'read_pedal', 'under', 'hold', 'program_of', 'collect',
-           'pedalled', 'read_midi', 'key_ticks', 'midi_track', 'midi_bytes', 'write_midi']
+           'pedalled', 'read_midi', 'variable_length', 'track_bytes', 'file_bytes', 'note_ticks', 'instrument_events',
+           'midi_bytes', 'write_midi']
 
 # %% ../../nbs/workshop/midi.ipynb #7318d6e0
 from bisect import bisect_right
 import io
-import numpy as np
 from pathlib import Path
 import re
-from ..notes import as_notes, check_notes, empty_notes
+import struct
+
+import numpy as np
+from ..notes import as_notes, check_notes, cut_restrikes, empty_notes, merge_unisons
 from .files import atomic_write
 from .grids import INSTRUMENT_PROGRAMS, INSTRUMENTS
 from .settings import UserError
@@ -66,13 +69,13 @@ def tempo_map(ticks_per_beat: int, tempos: list, name: str = "MIDI data"):
     if any(tempo == 0 for _, tempo in tempos):
         raise UserError(f"{name} is damaged: a tempo of 0")
     at = np.array([0] + [tick for tick, _ in tempos], float)
-    pace = np.array([500_000] + [tempo for _, tempo in tempos]) / 1e6 / ticks_per_beat
-    start = np.concatenate([[0], np.cumsum(np.diff(at) * pace[:-1])])
+    tick_s = np.array([500_000] + [tempo for _, tempo in tempos]) / 1e6 / ticks_per_beat
+    start = np.concatenate([[0], np.cumsum(np.diff(at) * tick_s[:-1])])
 
     def seconds(ticks):
         ticks = np.asarray(ticks, float)
         i = np.searchsorted(at, ticks, "right") - 1
-        return start[i] + (ticks - at[i]) * pace[i]
+        return start[i] + (ticks - at[i]) * tick_s[i]
 
     return seconds
 
@@ -93,13 +96,13 @@ def midi_events(source):
     return [(t, track, m) for t, (_, track, m) in zip(times.tolist(), events)], float(seconds([end])[0]), name
 
 # %% ../../nbs/workshop/midi.ipynb #e3d5bc13
-def pair_onsets(strokes: list, end_s: float) -> list:
-    """(onset, offset, velocity) of one key's strokes (time, velocity): velocity 0 lets go, -1 lets all go.
+def pair_onsets(presses: list, end_s: float) -> list:
+    """(onset, offset, velocity) of one key's events (time, velocity): velocity 0 lets go, -1 lets all go.
 
-    The oldest stroke is let go first; where a release is missing, a new stroke ends the one before."""
-    missing = sum(v > 0 for _, v in strokes) > sum(v == 0 for _, v in strokes)
+    The oldest note is let go first; where a release is missing, a new onset ends the note before."""
+    missing = sum(v > 0 for _, v in presses) > sum(v == 0 for _, v in presses)
     down, notes = [], []
-    for time, velocity in strokes:
+    for time, velocity in presses:
         let_go = len(down) if velocity < 0 or (velocity > 0 and missing) else int(velocity == 0)
         notes += [(t, time, v) for t, v in down[:let_go]]
         down = down[let_go:] + ([(time, velocity)] if velocity > 0 else [])
@@ -176,28 +179,28 @@ def program_of(changes: list, track: int, time: float) -> int:
 
 # %% ../../nbs/workshop/midi.ipynb #f14c3b49
 def collect(events: list):
-    """Strokes by (track, channel, pitch), controllers by (channel, number) and programs by channel of `midi_events`."""
-    strokes, controls, programs = {}, {}, {}
+    """Key events by (track, channel, pitch), controllers by (channel, number) and programs by channel of `midi_events`."""
+    presses, controls, programs = {}, {}, {}
     for time, track, m in events:
         if m.type in ("note_on", "note_off"):
             velocity = m.velocity if m.type == "note_on" else 0
-            strokes.setdefault((track, m.channel, m.note), []).append((time, velocity))
+            presses.setdefault((track, m.channel, m.note), []).append((time, velocity))
         elif m.type == "control_change":
             if m.control == 121:  # reset all controllers lifts the pedals
                 for number in (64, 66):
                     controls.setdefault((m.channel, number), []).append((time, 0))
             if m.control in (120, 123):  # all sound off, all notes off
-                for key in strokes:
+                for key in presses:
                     if key[1] == m.channel:
-                        strokes[key].append((time, -1))
+                        presses[key].append((time, -1))
             controls.setdefault((m.channel, m.control), []).append((time, m.value))
         elif m.type == "program_change":
             programs.setdefault(m.channel, []).append((time, track, m.program))
-    return strokes, controls, programs
+    return presses, controls, programs
 
 # %% ../../nbs/workshop/midi.ipynb #be2b295c
 def pedalled(columns, channel, controls, end_s, threshold, max_sustain_s) -> np.ndarray:
-    """Offsets under the pedals of each channel, cut at the next stroke of the same key and instrument."""
+    """Offsets under the pedals of each channel, cut at the next onset of the same key and instrument."""
     onset, offset, pitch, _, instrument = columns
     held = offset.copy()
     for c in np.unique(channel):
@@ -216,15 +219,15 @@ def pedalled(columns, channel, controls, end_s, threshold, max_sustain_s) -> np.
 def read_midi(
     source, pedal: bool = False, pedal_threshold: int = PEDAL_DOWN, max_sustain_s: float | None = None
 ) -> np.ndarray:
-    """Notes of a MIDI file (path, bytes, or what `parse_midi` made of it), key-held; with `pedal`, held on to pedal-up or the next stroke of the key.
+    """Notes of a MIDI file (path, bytes, or what `parse_midi` made of it), key-held; with `pedal`, held on to pedal-up or the next onset of the key.
 
     Tempo changes count from any track, pedals per channel (CC64, CC66), drums are left out, programs become the
-    nearest of INSTRUMENTS (else 0). Two strokes of one key of one channel at one instant are one. `max_sustain_s`
+    nearest of INSTRUMENTS (else 0). Two notes of one key of one channel that begin at one instant are one. `max_sustain_s`
     ends a note that long after its key. UserError names a file that is missing, empty, cut off or damaged."""
     events, end_s, _ = midi_events(source)
-    strokes, controls, programs = collect(events)
+    presses, controls, programs = collect(events)
     rows = {}
-    for (track, channel, pitch), played in strokes.items():
+    for (track, channel, pitch), played in presses.items():
         if channel == DRUM_CHANNEL:
             continue
         for onset, offset, velocity in pair_onsets(played, end_s):
@@ -241,35 +244,48 @@ def read_midi(
     return as_notes(*columns)
 
 # %% ../../nbs/workshop/midi.ipynb #af2dfb65
-def key_ticks(onset, offset) -> list[tuple[int, int, int]]:
-    """(row, on, off) in ticks of one key's notes: one stroke a tick, each ended at the next, none shorter than a tick."""
-    order = np.lexsort((-offset, onset))
-    on, first = np.unique(onset[order], return_index=True)
-    rows = order[first]
-    ends = np.minimum(np.maximum(offset[rows], on + 1), np.append(on[1:], np.iinfo(np.int64).max))
-    return list(zip(rows.tolist(), on.tolist(), ends.tolist()))
+def variable_length(n: int) -> bytes:
+    """A number as MIDI writes ticks: seven bits a byte, all but the last with the eighth bit set."""
+    out = [n & 127]
+    while n := n >> 7:
+        out.append(n & 127 | 128)
+    return bytes(out[::-1])
+
+
+def track_bytes(events, end: int = 0) -> bytes:
+    """A track chunk of (tick, message) in time order, message as bytes; it ends at tick `end` or with its last event."""
+    data, now, status = [], 0, None
+    for tick, message in events:
+        data += [variable_length(tick - now), message[1:] if message[0] == status else message]
+        now, status = tick, message[0] if message[0] < 0xF0 else None
+    body = b"".join(data) + variable_length(max(end - now, 0)) + b"\xff\x2f\0"
+    return b"MTrk" + struct.pack(">I", len(body)) + body
+
+
+def file_bytes(tracks: list, ticks_per_beat: int) -> bytes:
+    """A MIDI file of format 1 made of the chunks of `track_bytes`."""
+    return b"MThd" + struct.pack(">IHHH", 6, 1, len(tracks), ticks_per_beat) + b"".join(tracks)
 
 # %% ../../nbs/workshop/midi.ipynb #576128d6
-def midi_track(notes, channel: int, program: int, ticks_per_s: float, pedal=None):
-    """A mido.MidiTrack of one instrument's notes; `pedal` are rows with time_s and value."""
-    import mido
+def note_ticks(notes, ticks_per_s: float) -> np.ndarray:
+    """`notes` with times in whole ticks, none shorter than a tick: of one key's notes in a tick one, each cut where the next begins."""
+    ticks = notes.copy()
+    ticks["onset_s"] = np.round(notes["onset_s"] * ticks_per_s)
+    ticks["offset_s"] = np.maximum(np.round(notes["offset_s"] * ticks_per_s), ticks["onset_s"] + 1)
+    return cut_restrikes(merge_unisons(ticks, 0.5))
 
-    on, off = (np.round(notes[f] * ticks_per_s).astype(np.int64) for f in ("onset_s", "offset_s"))
-    events = [
-        (int(round(float(p["time_s"]) * ticks_per_s)), 1, "control_change", {"control": 64, "value": int(p["value"])})
-        for p in (() if pedal is None else pedal)
-    ]
-    for pitch in np.unique(notes["pitch"]):
-        here = np.flatnonzero(notes["pitch"] == pitch)
-        for row, a, b in key_ticks(on[here], off[here]):
-            velocity = int(notes["velocity"][here[row]])
-            events.append((a, 2, "note_on", {"note": int(pitch), "velocity": velocity}))
-            events.append((b, 0, "note_off", {"note": int(pitch), "velocity": 64}))
-    track, now = mido.MidiTrack([mido.Message("program_change", channel=channel, program=int(program))]), 0
-    for tick, _, kind, data in sorted(events, key=lambda e: e[:2]):
-        track.append(mido.Message(kind, channel=channel, time=tick - now, **data))
-        now = tick
-    return track
+# %% ../../nbs/workshop/midi.ipynb #ed87a2e1
+def instrument_events(notes, channel: int, program: int, ticks_per_s: float, pedal=None) -> list:
+    """(tick, message) of one instrument's program, `pedal` (rows with time_s and value) and notes, in time order."""
+    events = [(0, -1, 0, bytes([0xC0 | channel, int(program)]))]
+    for press in () if pedal is None else pedal:
+        tick = int(round(float(press["time_s"]) * ticks_per_s))
+        events.append((tick, 1, 0, bytes([0xB0 | channel, 64, int(press["value"])])))
+    for n in note_ticks(notes, ticks_per_s):
+        pitch = int(n["pitch"])
+        events.append((int(n["onset_s"]), 2, pitch, bytes([0x90 | channel, pitch, int(n["velocity"])])))
+        events.append((int(n["offset_s"]), 0, pitch, bytes([0x80 | channel, pitch, 64])))
+    return [(tick, message) for tick, _, _, message in sorted(events, key=lambda e: e[:3])]
 
 # %% ../../nbs/workshop/midi.ipynb #0ffe746b
 def midi_bytes(notes, resolution: int = 960, programs=INSTRUMENT_PROGRAMS, pedal=None) -> bytes:
@@ -277,22 +293,17 @@ def midi_bytes(notes, resolution: int = 960, programs=INSTRUMENT_PROGRAMS, pedal
 
     `programs`: General MIDI program of each instrument. `pedal`: PEDAL_DTYPE rows, sent to every channel.
     At 960 ticks a beat a time is at most 0.27 ms off. UserError for a note before 0 s."""
-    import mido
-
     check_notes(notes)
     if not 24 <= resolution <= 32767:
         raise UserError(f"resolution {resolution} is outside 24..32767 ticks a beat")
     if len(notes) and notes["onset_s"].min() < 0:
         raise UserError("a MIDI file has no time before 0 s: shift the notes")
-    midi = mido.MidiFile(type=1, ticks_per_beat=int(resolution))
-    midi.tracks.append(mido.MidiTrack([mido.MetaMessage("set_tempo", tempo=500_000)]))
+    tracks = [track_bytes([(0, b"\xff\x51\x03" + (500_000).to_bytes(3, "big"))])]
     for i in np.unique(notes["instrument"]):
-        channel = int(i) + int(i >= DRUM_CHANNEL)
-        track = midi_track(notes[notes["instrument"] == i], channel, programs[i], 2 * resolution, pedal)
-        midi.tracks.append(mido.MidiTrack([mido.MetaMessage("track_name", name=INSTRUMENTS[i])] + track))
-    buffer = io.BytesIO()
-    midi.save(file=buffer)
-    return buffer.getvalue()
+        channel, name = int(i) + int(i >= DRUM_CHANNEL), INSTRUMENTS[i].encode()
+        events = instrument_events(notes[notes["instrument"] == i], channel, programs[i], 2 * resolution, pedal)
+        tracks.append(track_bytes([(0, b"\xff\x03" + variable_length(len(name)) + name), *events]))
+    return file_bytes(tracks, int(resolution))
 
 # %% ../../nbs/workshop/midi.ipynb #7254b915
 def write_midi(notes, path, resolution: int = 960, programs=INSTRUMENT_PROGRAMS, pedal=None) -> Path:

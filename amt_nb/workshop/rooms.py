@@ -7,13 +7,14 @@ __all__ = ['RoomConfig', 'impulse_response', 'equalise', 'room']
 
 # %% ../../nbs/workshop/rooms.ipynb #104966cf
 from dataclasses import dataclass
+
 import numpy as np
 from .settings import UserError
 
 # %% ../../nbs/workshop/rooms.ipynb #3aeca28b
 @dataclass(frozen=True)
 class RoomConfig:
-    "Ranges from which a room and a microphone are drawn."
+    """Ranges from which a room and a microphone are drawn."""
 
     rt60_s: tuple[float, float] = (0.25, 1.6)  # reverberation time
     wet_db: tuple[float, float] = (-22.0, -6.0)  # energy of all echoes relative to the direct sound
@@ -24,9 +25,9 @@ class RoomConfig:
     noise_db: tuple[float, float] = (-75.0, -45.0)  # relative to the loudest sample
     level_db: tuple[float, float] = (-20.0, -1.0)  # peak of the recording
 
-
+# %% ../../nbs/workshop/rooms.ipynb #509a7043
 def impulse_response(sr=16000, seed=0, config=RoomConfig()):
-    "(S,) float64 room impulse response whose first sample is the direct sound, 1; a pure function of its arguments."
+    """(S,) float64 room impulse response whose first sample is the direct sound, 1; a pure function of its arguments."""
     rng = np.random.default_rng([seed, 3])
     rt60 = rng.uniform(*config.rt60_s)
     n = max(2, int(rt60 * sr))
@@ -43,9 +44,9 @@ def impulse_response(sr=16000, seed=0, config=RoomConfig()):
     tail[0] = 1
     return tail
 
-# %% ../../nbs/workshop/rooms.ipynb #89900cf1
+# %% ../../nbs/workshop/rooms.ipynb #43526f24
 def _biquad(kind, hz, gain_db, sr, q=0.9):
-    "(6,) second-order section of the Audio EQ Cookbook: 'peak', 'low' or 'high' shelf."
+    """(6,) second-order section of the Audio EQ Cookbook: 'peak', 'low' or 'high' shelf."""
     w = 2 * np.pi * hz / sr
     a = 10 ** (gain_db / 40)
     al = np.sin(w) / (2 * q)
@@ -60,9 +61,9 @@ def _biquad(kind, hz, gain_db, sr, q=0.9):
     d = np.array([(a + 1) + s * (a - 1) * c + r, -s * 2 * ((a - 1) + s * (a + 1) * c), (a + 1) + s * (a - 1) * c - r])
     return np.r_[b, d] / d[0]
 
-
+# %% ../../nbs/workshop/rooms.ipynb #9db58136
 def equalise(wave, sr=16000, seed=0, config=RoomConfig()):
-    "wave (S,) through a random microphone: two shelves, two resonances, high-pass, low-pass; no sound moves earlier."
+    """wave (S,) through a random microphone: two shelves, two resonances, high-pass, low-pass; no sound moves earlier."""
     from scipy.signal import butter, sosfilt
 
     rng = np.random.default_rng([seed, 4])
@@ -77,7 +78,10 @@ def equalise(wave, sr=16000, seed=0, config=RoomConfig()):
 
 # %% ../../nbs/workshop/rooms.ipynb #c20b8cd0
 def room(wave, sr=16000, seed=0, config=RoomConfig()):
-    "wave (S,) as recorded in a random room by a random microphone -> float32 (S,), |.| < 1: echoes, equaliser, pink noise, level. The direct sound stays where it was; a pure function of its arguments."
+    """wave (S,) as recorded in a random room by a random microphone: float32 (S,), |.| < 1.
+
+    Echoes, equaliser, pink noise, level; the direct sound stays where it was; a pure function of its arguments.
+    UserError for more than one channel."""
     from scipy.signal import oaconvolve
 
     x = np.asarray(wave, float)
