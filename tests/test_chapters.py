@@ -16,7 +16,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tools"))
-chapters = importlib.import_module("chapters")
+chapters, trained = importlib.import_module("chapters"), importlib.import_module("trained")
 house = importlib.import_module("house")
 
 NOTEBOOKS = chapters.chapters()
@@ -62,6 +62,30 @@ def test_comparison_of_printed_text(stored, fresh, agree):
     assert (not disagreements([stream(stored)], [stream(fresh)])) == agree
 
 
+@pytest.mark.parametrize(
+    "stored, fresh, agree",
+    [
+        ("F1 0.78", "F1 0.71", True),
+        ("F1 0.78", "F1 0.39", True),  # half of it
+        ("F1 0.78", "F1 0.31", False),
+        ("within 100 ms 21 %", "within 100 ms 27 %", True),
+        ("within 100 ms 70 %", "within 100 ms 28 %", False),
+        ("0 %", "5 %", True),  # five units
+        ("0 %", "6 %", False),
+        ("median 329 ms", "median 449 ms", True),
+        ("median 57 ms", "median 120 ms", False),
+        ("loss 0.44 -> 0.23", "loss 0.44 -> -0.23", False),
+        ("the loss falls: True", "the loss falls: False", False),
+    ],
+)
+def test_trained_numbers_agree_within_a_factor_of_two(stored, fresh, agree):
+    assert (not disagreements([stream(stored)], [stream(fresh)], tags=["trained"])) == agree
+    assert (not disagreements([stream(fresh)], [stream(stored)], tags=["trained"])) == agree
+    assert disagreements([stream(stored)], [stream(fresh)]) and disagreements(
+        [stream(stored)], [stream(fresh)], tags=["exact"]
+    )
+
+
 def test_comparison_wants_outputs_on_both_sides():
     picture = nbformat.v4.new_output("display_data", data={"image/png": "AAAA", "text/plain": "<Figure size 8x2>"})
     other = nbformat.v4.new_output("display_data", data={"image/png": "BBBB", "text/plain": "<Figure size 9x2>"})
@@ -86,6 +110,108 @@ def test_notebook_is_clean(path):
     assert before == after, f"./test --write {path.stem[:2]} stores it clean"
     ids = [c["id"] for c in after["cells"]]
     assert len(set(ids)) == len(ids)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_what_hangs_on_trained_weights_says_so(path):
+    """No processor trains the same weights: a cell that prints numbers after training is compared with a tolerance, or says why not."""
+    nb = nbformat.read(path, as_version=4)
+    mute = [
+        c for c in trained.shows_trained(nb) if not {"trained", "varies", "exact"} & set(c.metadata.get("tags", []))
+    ]
+    assert not mute, "tag `trained`, `exact` or `varies` (./test --help): " + "; ".join(
+        f"{c.id} {c.source.strip().splitlines()[0][:60]}" for c in mute
+    )
+
+
+def test_every_tag_of_a_cell_means_something():
+    tags = {t for p in NOTEBOOKS for c in nbformat.read(p, as_version=4).cells for t in c.metadata.get("tags", [])}
+    assert tags <= {"trained", "varies", "exact", "parameters"}
+
+
+STEP = "for _ in range(9): loss(model).backward(); optimiser.step()"
+
+
+@pytest.mark.parametrize(
+    "sources, found",
+    [
+        (
+            ["model = net()\noptimiser = torch.optim.Adam(model.parameters())", STEP, "print(score(model))"],
+            [2],
+        ),  # weights
+        (
+            ["losses = []\nfor _ in range(9): optimiser.step(); losses.append(loss.item())", "losses[-1]"],
+            [],
+        ),  # neither model nor loss is known
+        (
+            [
+                "optimiser, losses = torch.optim.Adam(model.parameters()), []",
+                "for _ in range(9): l = loss(model); optimiser.step(); losses.append(l.item())",
+                "losses[-1]",
+            ],
+            [2],
+        ),
+        (
+            [
+                "from amt_nb.transcription.training import fit",
+                "history = fit({'net': model}, turns, make, config)",
+                "print(history.step)",
+            ],
+            [2],
+        ),
+        (
+            [
+                "from amt_nb.transcription.training import fit",
+                "fit({'net': model}, turns, make, config);",
+                "with torch.no_grad(): y = model(x)",
+                "f1 = score(y)\nprint(f1)",
+            ],
+            [3],
+        ),
+        (
+            [
+                "def train(net):\n    optimiser.step()\n    return net",
+                "net = train(net)\nprint(len(data))",
+                "print(net(x))",
+                "net = fresh()\nprint(net(x))",
+            ],
+            [2],
+        ),
+        (
+            [
+                "from amt_nb.transcription.direct import CONDITIONS",
+                "runs = {a: CONDITIONS[a](pools) for a in CONDITIONS}",
+                "for arm, run in runs.items(): print(arm, run)",
+            ],
+            [2],
+        ),
+        (
+            [
+                "from amt_nb.alignment.learnt_baselines import DeepCTW\nfrom amt_nb.alignment.dtw_baselines import DTW",
+                "print(DTW().align(a, b))",
+                "print(DeepCTW().align(a, b))",
+            ],
+            [2],
+        ),
+        (
+            [
+                "from amt_nb.transcription.training import fit",
+                "fit({'net': model}, turns, make, config);",
+                "from amt_nb.workshop.settings import fails\nfails(model, 3)",
+                "model(x);",
+                "assert model(x) > 3",
+            ],
+            [2],
+        ),
+        (["ax.step(x, y)\nprint(x)", "loss(x).backward()\nprint(x.grad)"], []),  # a picture; a gradient is one step
+    ],
+)
+def test_what_was_trained_is_followed(sources, found):
+    nb = notebook(*(cell(s, stream("12")) for s in sources))
+    assert [nb.cells.index(c) for c in trained.shows_trained(nb)] == found
+    for c in nb.cells:
+        c.outputs = [stream("no number <Figure size 8x2>")]
+    assert not trained.shows_trained(nb)
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)

@@ -7,10 +7,20 @@
     ./test --list               what there is
 
 A chapter fails when a cell raises, when a cell prints something else than is stored (numbers may differ by one unit
-of their last digit or by 1 %; cells tagged `varies` may print anything; pictures and sounds only have to be there),
-or when it takes more than its 60 seconds. The time that counts is the smaller of wall time and CPU time (a machine
-that is busy with something else stretches the first, several threads the second), and the 60 seconds are stretched
-by how much slower this machine is than the one the budget was set on, measured at the start.
+of their last digit or by 1 %; pictures and sounds only have to be there), or when it takes more than its 60 seconds.
+
+Three tags of a cell say what its numbers hang on:
+
+    trained   weights that the chapter trains: each processor rounds in its own way, and some steps of an optimiser make
+              of the last digit one that can be seen; the words must agree, and every number, whole or not, may be up to
+              twice the stored one, or down to half of it, or five units of the last digit away
+    varies    the clock or the machine: anything may be printed
+    exact     nothing that differs, though something was trained: compared like a cell without a tag
+
+tests/test_chapters.py finds the cells that must carry one of them (tools/trained.py says how). The time that counts is
+the smaller of wall time and CPU time (a machine that is busy with something else stretches the first, several threads
+the second), and the 60 seconds are stretched by how much slower this machine is than the one the budget was set on,
+measured at the start.
 """
 
 import argparse
@@ -43,6 +53,8 @@ if importlib.util.find_spec("amt_nb") is None:
     %pip install --quiet "amt-nb[book] @ git+{address}"
 """
 CELL_HANGS_S = 600  # wall time after which a cell is given up, so that the report can say which one it was
+# how far a number in a cell tagged `trained` may be from the stored one: so many times, or units of the last digit
+TRAINED_TIMES, TRAINED_UNITS = 2, 5
 NUMBER = re.compile(r"[-+]?\d+(?:,\d{3})*(?:\.\d+)?(?:[eE][-+]?\d+)?")
 
 
@@ -148,26 +160,30 @@ def shown(cell):
     return re.sub(r" at 0x[0-9a-fA-F]+", "", "\n".join(words)), things
 
 
-def same_number(stored, fresh):
-    """True when two printed numbers agree: whole ones exactly, others to one unit of the last digit or to 1 %."""
+def same_number(stored, fresh, trained=False):
+    """True when two printed numbers agree: whole ones exactly, others to one unit of the last digit or to 1 %.
+
+    trained: they hang on trained weights; whole or not, one may be TRAINED_TIMES the other, or TRAINED_UNITS away."""
     if stored == fresh:
         return True
     whole = re.fullmatch(r"[-+]?[\d,]+", stored) and re.fullmatch(r"[-+]?[\d,]+", fresh)
     a, b = (float(x.replace(",", "")) for x in (stored, fresh))
     mantissa, _, power = stored.lower().partition("e")
     unit = 10.0 ** (int(power or 0) - len(mantissa.partition(".")[2]))
+    if trained:
+        return abs(a - b) <= max((TRAINED_UNITS + 0.001) * unit, (1 - 1 / TRAINED_TIMES) * max(abs(a), abs(b)))
     return a == b if whole else abs(a - b) <= max(1.001 * unit, 0.01 * abs(a))
 
 
-def difference(stored, fresh):
-    """None when two texts say the same, else the first place where they do not, in one line."""
+def difference(stored, fresh, trained=False):
+    """None when two texts say the same, else the first place where they do not, in one line. trained: see `same_number`."""
     a, b = (" ".join(text.split()) for text in (stored, fresh))
     words_a, words_b = (re.sub(r"\s+", " ", NUMBER.sub("#", text)) for text in (a, b))
     if words_a != words_b:
         at = next((i for i, (x, y) in enumerate(zip(words_a, words_b)) if x != y), min(len(words_a), len(words_b)))
         return f"stored {words_a[max(0, at - 30) : at + 50]!r}, now {words_b[max(0, at - 30) : at + 50]!r}"
     for x, y in zip(NUMBER.findall(a), NUMBER.findall(b)):
-        if not same_number(x, y):
+        if not same_number(x, y, trained):
             return f"stored {x}, now {y} (in {a[:60]!r})"
     return None
 
@@ -186,7 +202,7 @@ def compare(stored, fresh):
         elif bool(text_a.strip()) != bool(text_b.strip()):
             wrong.append(f"{where}: stored text {text_a.strip()[:60]!r}, now {text_b.strip()[:60]!r}")
         elif "varies" not in old.metadata.get("tags", []):
-            found = difference(text_a, text_b)
+            found = difference(text_a, text_b, "trained" in old.metadata.get("tags", []))
             wrong += [f"{where}: {found}"] if found else []
     return wrong
 
