@@ -6,12 +6,13 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from amt_nb.workshop import performances
-from amt_nb.workshop import synth
-from amt_nb.workshop import rooms as rooms_module
+from amt_nb import notes as notes_module
 from amt_nb.notes import as_notes, empty_notes
+from amt_nb.workshop import performances, synth
+from amt_nb.workshop import rooms as rooms_module
 from amt_nb.workshop.midi import read_midi
 from amt_nb.workshop.settings import UserError
 
@@ -65,7 +66,7 @@ def test_keys_measured_together_or_alone_agree():
 
 def test_deterministic_across_processes():
     code = (
-        "import numpy as np, hashlib; from amt_nb.synth import *; from amt_nb.notes import as_notes;"
+        "import numpy as np, hashlib; from amt_nb.workshop.synth import *; from amt_nb.notes import as_notes;"
         "n = humanise(as_notes([0., .5], [.4, .9], [60, 64]), 3);"
         "print(hashlib.sha256(room(render(n, pedal=legato_pedal(n)), seed=2).tobytes()).hexdigest())"
     )
@@ -81,15 +82,15 @@ def test_never_clips_and_keeps_its_peak():
     wave = synth.render(cluster, peak=0.9)
     assert np.abs(wave).max() == pytest.approx(0.9, abs=1e-6)
     assert (np.abs(wave) > 0.899).mean() < 1e-3  # a clipped wave would stay at its peak
-    raw = synth.play(synth.midi_bytes(cluster, {0: 0}, seconds=1.0))
+    raw = synth.play(synth.sample_midi(cluster, {0: 0}, seconds=1.0))
     assert np.abs(raw).max() >= 0.999  # and this one does clip at full volume
 
 
 @settings(max_examples=8, deadline=None)
 @given(st.integers(0, 10**6))
 def test_midi_bytes_are_a_midi_file(seed):
-    notes = synth.cut_restrikes(random_notes(seed))
-    back = read_midi(synth.midi_bytes(notes, {0: 0}, seconds=6.0))
+    notes = notes_module.cut_restrikes(random_notes(seed))
+    back = read_midi(synth.sample_midi(notes, {0: 0}, seconds=6.0))
     kept = notes[np.r_[True, (np.diff(notes["onset_s"]) > 1e-4)]]
     assert len(back) >= len(kept) - 2
     assert np.abs(back["onset_s"][: len(notes)] - notes["onset_s"][: len(back)]).max() < 5e-5
@@ -98,7 +99,9 @@ def test_midi_bytes_are_a_midi_file(seed):
 @settings(max_examples=15, deadline=None)
 @given(st.integers(0, 10**6))
 def test_humanise_keeps_every_note(seed):
-    notes = performances.merge_unisons(random_notes(seed, instruments=(0, 3)))
+    notes = notes_module.cut_restrikes(
+        notes_module.merge_unisons(random_notes(seed, instruments=(0, 3)), performances.UNISON_S)
+    )
     played = performances.humanise(notes, seed)
     assert len(played) == len(notes) and sorted(played["pitch"]) == sorted(notes["pitch"])
     assert np.all(played["offset_s"] > played["onset_s"]) and np.all(played["onset_s"] >= 0)
@@ -133,12 +136,14 @@ def test_pedal_only_for_pianos():
 def test_empty_and_late_notes():
     assert synth.render(empty_notes()).shape == (SR,) and not synth.render(empty_notes()).any()
     assert not synth.render(as_notes([5.0], [6.0], [60]), seconds=2.0).any()
-    assert len(performances.humanise(empty_notes())) == 0 and performances.tempo_map(0).shape[1] == 2
+    assert len(performances.humanise(empty_notes())) == 0 and performances.tempo_curve(0).shape[1] == 2
 
 
 def packed_font(data):
     """The font with its samples packed as Vorbis: what an .sf3 is."""
-    import soundfile, struct
+    import struct
+
+    import soundfile
 
     lists = {data[a : a + 4]: (a + 4, b) for n, a, b in synth._chunks(data, 12, len(data)) if n == b"LIST"}
     parts = {k: {n: data[a:b] for n, a, b in synth._chunks(data, *v)} for k, v in lists.items()}
@@ -194,5 +199,5 @@ def test_fonts_of_the_settings(tmp_path, monkeypatch):
 
 
 def test_import_is_light():
-    code = "import sys, amt_nb.synth; assert not {'scipy', 'soundfile', 'torch', 'midirenderer', 'pretty_midi', 'matplotlib'} & set(sys.modules), sorted(sys.modules)"
+    code = "import sys, amt_nb.workshop.synth; assert not {'scipy', 'soundfile', 'torch', 'midirenderer', 'pretty_midi', 'matplotlib'} & set(sys.modules), sorted(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
