@@ -10,6 +10,7 @@ __all__ = ['LOBES', 'BAND_HZ', 'CQTConfig', 'bin_hz', 'kernel_s', 'hann_spectrum
 from dataclasses import dataclass
 from functools import lru_cache
 from math import ceil
+
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from .workshop.grids import BINS_PER_OCTAVE, F_MIN_HZ, FPS, N_BINS
@@ -20,14 +21,10 @@ from .workshop.settings import UserError
 class CQTConfig:
     """The numbers of the representation, stored with every model trained on it; UserError when one is out of range."""
 
-    filter_scale: float = 1.0  # window length in Q periods; below 1 sharper in time, blunter in pitch (librosa's name)
-    centre: float = (
-        0.0  # where in its hop frame t is centred: 0 at t/50 s as librosa, 0.5 in the middle of the roll's frame t
-    )
+    filter_scale: float = 1.0  # window length in Q periods; below 1 sharper in time, blunter in pitch
+    centre: float = 0.0  # where frame t is centred: 0 at t/50 s as in librosa, 0.5 in the middle of the roll's frame t
     top_db: float = 80.0  # dynamic range kept below the recording's level, mapped to [-1, 1] (METHOD A2)
-    level_percentile: float = (
-        95.0  # the level: this percentile of the sounding frames' maxima; 100 is the plain maximum
-    )
+    level_percentile: float = 95.0  # the level: this percentile of the sounding frames' maxima; 100 is the maximum
 
     def __post_init__(self):
         for name, low, high in (

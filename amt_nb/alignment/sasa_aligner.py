@@ -6,7 +6,7 @@
 __all__ = ['BLOCKS', 'MODELS', 'AlignerConfig', 'model_config', 'DownBlock', 'UnpoolBlock', 'SASABlock', 'trunk', 'closeness',
            'single_precision', 'DenseHead', 'SASAAligner', 'parameter_table', 'indices', 'between_columns', 'predict',
            'align_square', 'path_points', 'path_loss', 'frame_loss', 'class_loss', 'aligner_loss', 'beat_errors',
-           'metrics_by_set', 'load_aligner']
+           'beat_metrics', 'evaluate_aligner', 'dtw_indices', 'metrics_by_set', 'load_aligner']
 
 # %% ../../nbs/alignment/34_sasa_aligner.ipynb #db7a5e44
 from collections.abc import Callable
@@ -295,6 +295,28 @@ def beat_errors(example: Example, said: np.ndarray) -> np.ndarray:
     return np.abs(at - example.time_map.at(example.beats)) * np.clip(example.time_map.pace(example.beats), 0.1, 10)
 
 # %% ../../nbs/alignment/34_sasa_aligner.ipynb #d2e20c52
+def beat_metrics(errors: list) -> dict:
+    """Shares 0..1 of beats within 50, 100 and 200 ms, mean over examples, and the median error in seconds of all; `errors`: one array of seconds an example."""
+    out = {f"within_{m}": alignment_accuracy(errors, m / 1000) for m in (50, 100, 200)}
+    return {**out, "median_s": float(np.median(np.concatenate(errors)))}
+
+
+def evaluate_aligner(net: SASAAligner, examples: list[Example], batch: int = 8) -> list[np.ndarray]:
+    """Error at each beat of each example, seconds; see `beat_errors`."""
+    said = [
+        indices(infer(net, np.stack([e.square for e in examples[i : i + batch]])[:, None])).double().numpy()
+        for i in range(0, len(examples), batch)
+    ]
+    return [beat_errors(e, s) for e, s in zip(examples, np.concatenate(said))]
+
+
+def dtw_indices(example: Example) -> np.ndarray:
+    """Index (S,) of each row's place in the score by plain warping on the example's square: what needs no learning, and cannot jump."""
+    return mean_columns(
+        dtw_path(None, None, cost=np.ascontiguousarray(example.square[:, : example.axes.columns], dtype=np.float64))
+    )
+
+
 def metrics_by_set(asked: dict[str, list[Example]], errors_of: Callable) -> dict[str, dict]:
     """`beat_metrics` of each sort of examples in `asked`, by sort.
 

@@ -31,7 +31,7 @@ from .audio import audio_blocks
 from .files import atomic_write, DiskFull, save_array
 from .grids import FPS, N_BINS, N_KEYS
 from .performances import humanise
-from ..notes import merge_unisons
+from ..notes import cut_restrikes, merge_unisons
 from .recordings import asap, digest, guitarset, maps, musicnet, piece_key, Recording
 from .rooms import room
 from .settings import fill, nearest, paths, UserError
@@ -132,7 +132,7 @@ def played_part(score, instruments=None, human=False, seed=0, where=0.0, seconds
     n = score.copy()
     if instruments is not None:
         n["instrument"] = np.array(instruments)[n["instrument"] % len(instruments)]
-    n = humanise(n, seed) if human else merge_unisons(n, 0.005)
+    n = humanise(n, seed) if human else cut_restrikes(merge_unisons(n, 0.005))
     end = float(n["offset_s"].max()) if len(n) else 0.0
     start = where * max(0.0, end - seconds) if seconds else 0.0
     return n, start, min(seconds, end - start + 0.5) if seconds else end + 0.5
