@@ -66,7 +66,7 @@ def test_keys_measured_together_or_alone_agree():
 
 def test_deterministic_across_processes():
     code = (
-        "import numpy as np, hashlib; from amt_nb.workshop.synth import *; from amt_nb.notes import as_notes;"
+        "import numpy as np, hashlib; from amt_nb.workshop.synth import legato_pedal, render; from amt_nb.workshop.performances import humanise; from amt_nb.workshop.rooms import room; from amt_nb.notes import as_notes;"
         "n = humanise(as_notes([0., .5], [.4, .9], [60, 64]), 3);"
         "print(hashlib.sha256(room(render(n, pedal=legato_pedal(n)), seed=2).tobytes()).hexdigest())"
     )
