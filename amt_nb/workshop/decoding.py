@@ -7,8 +7,8 @@ __all__ = ['onset_peaks', 'parabola_peak', 'DecodeConfig', 'join_runs', 'attach'
            'probability_columns', 'follow_onsets', 'decode']
 
 # %% ../../nbs/workshop/decoding.ipynb #32f19f98
-from dataclasses import dataclass
-import dataclasses
+from dataclasses import asdict, dataclass
+
 import numpy as np
 from ..notes import as_notes, columns_of, runs, split_runs
 from .grids import FPS, N_KEYS, PITCH_MIN
@@ -38,16 +38,16 @@ class DecodeConfig:
     """How probabilities become notes; thresholds are chosen on validation recordings alone."""
 
     frame_threshold: float = 0.5  # a key is down above it
-    onset_threshold: float = 0.5  # a peak above it is a stroke
-    min_frames: int = 2  # shortest note written; without an onset output, shortest run believed
+    onset_threshold: float = 0.5  # a peak above it is an onset
+    min_frames: int = 2  # shortest note written; without an onset output, shortest run kept
     gap_frames: int = 1  # holes up to this long are bridged
-    orphan_frames: int = 6  # a run nobody struck is believed from this length
-    reach_frames: int = 2  # a run may begin this long after its stroke
-    lone_onset_threshold: float = 0.8  # a stroke this sure makes a note even where no run follows
+    orphan_frames: int = 6  # a run without an onset is kept from this length
+    reach_frames: int = 2  # a run may begin this long after its onset
+    lone_onset_threshold: float = 0.8  # an onset this sure makes a note even where no run follows
     onset_shift_s: float = 0.0  # added to every onset: a microphone's constant delay
     offset_shift_s: float = 0.0  # added to every offset
 
-# %% ../../nbs/workshop/decoding.ipynb #6c17edfb
+# %% ../../nbs/workshop/decoding.ipynb #1ce87fff
 def join_runs(starts, ends, gap: int) -> tuple[np.ndarray, np.ndarray]:
     """Runs with every hole of up to `gap` frames bridged."""
     if not len(starts):
@@ -55,7 +55,7 @@ def join_runs(starts, ends, gap: int) -> tuple[np.ndarray, np.ndarray]:
     apart = starts[1:] - ends[:-1] > gap
     return starts[np.append(True, apart)], ends[np.append(apart, True)]
 
-
+# %% ../../nbs/workshop/decoding.ipynb #3cada1b6
 def attach(starts, ends, peaks, reach: int):
     """Runs pulled back to a peak up to `reach` frames before them, and which peaks belong to a run."""
     run = np.searchsorted(starts, peaks, "right") - 1
@@ -70,17 +70,17 @@ def attach(starts, ends, peaks, reach: int):
 
 # %% ../../nbs/workshop/decoding.ipynb #f8e9cf06
 def onset_runs(starts, ends, peaks, sure, config: DecodeConfig):
-    """Runs cut at `peaks`; sure lone peaks join; runs nobody struck stay from orphan_frames. Returns starts, ends, struck."""
+    """Runs cut at `peaks`; sure lone peaks join; runs without an onset stay from orphan_frames. Returns starts, ends, begun (has an onset)."""
     starts, held = attach(starts, ends, peaks, config.reach_frames)
     lone, peaks = peaks[~held & sure], peaks[held | sure]
     starts, order = np.sort(np.append(starts, lone)), np.argsort(np.append(starts, lone), kind="stable")
     ends = np.append(ends, lone + 1)[order]
     starts, ends = split_runs(starts, ends, peaks)
-    struck = np.isin(starts, peaks)
-    keep = struck | (ends - starts >= config.orphan_frames)
-    starts, ends, struck = starts[keep], ends[keep], struck[keep]
+    begun = np.isin(starts, peaks)
+    keep = begun | (ends - starts >= config.orphan_frames)
+    starts, ends, begun = starts[keep], ends[keep], begun[keep]
     following = np.append(starts[1:], np.iinfo(np.int64).max)
-    return starts, np.minimum(np.maximum(ends, starts + config.min_frames), following), struck
+    return starts, np.minimum(np.maximum(ends, starts + config.min_frames), following), begun
 
 # %% ../../nbs/workshop/decoding.ipynb #adf1b5fe
 def timed_notes(column, onset, end, velocity, config: DecodeConfig) -> np.ndarray:
@@ -98,7 +98,7 @@ def timed_notes(column, onset, end, velocity, config: DecodeConfig) -> np.ndarra
     )
     return as_notes(*(np.asarray(c)[keep] for c in columns))
 
-# %% ../../nbs/workshop/decoding.ipynb #f85ee28c
+# %% ../../nbs/workshop/decoding.ipynb #bde97f22
 def probability_columns(roll, name: str) -> np.ndarray:
     """`columns_of(roll)`, or UserError when a value is not a probability."""
     roll = columns_of(roll, name)
@@ -106,15 +106,15 @@ def probability_columns(roll, name: str) -> np.ndarray:
         raise UserError(f"{name} must be probabilities in 0..1, without NaN; pass logits through a sigmoid first")
     return roll
 
-
+# %% ../../nbs/workshop/decoding.ipynb #cf7be1f3
 def follow_onsets(starts, ends, width: int, onsets, config: DecodeConfig):
     """Runs cut at the peaks of `onsets` (T, C), and how far each true peak lies from its frame's middle (frames)."""
     t, c = onset_peaks(onsets, config.onset_threshold)
     sure = onsets[t, c] >= config.lone_onset_threshold
     order = np.argsort(c * width + t)
-    starts, ends, struck = onset_runs(starts, ends, (c * width + t + 1)[order], sure[order], config)
+    starts, ends, begun = onset_runs(starts, ends, (c * width + t + 1)[order], sure[order], config)
     column, frame = starts // width, starts % width - 1
-    inner = struck & (frame > 0) & (frame < len(onsets) - 1)
+    inner = begun & (frame > 0) & (frame < len(onsets) - 1)
     f, c = frame[inner], column[inner]
     shift = np.zeros(len(starts))
     shift[inner] = parabola_peak(onsets[f - 1, c], onsets[f, c], onsets[f + 1, c])
@@ -127,7 +127,7 @@ def decode(frames, onsets=None, velocities=None, config: DecodeConfig | None = N
     A peak of `onsets` starts a note, at the top of the parabola through it; the note ends where `frames` falls
     under its threshold or at the next peak. `velocities` (same shape, 1..127) is read at the onset, else 80.
     Settings come from `config`, or by name (`frame_threshold=0.4`); UserError for values that are no probabilities."""
-    config = make(DecodeConfig, {**dataclasses.asdict(config or DecodeConfig()), **changes})
+    config = make(DecodeConfig, {**asdict(config or DecodeConfig()), **changes})
     on = probability_columns(frames, "frames")
     starts, ends, width = runs(
         on > config.frame_threshold, pad=2 + config.gap_frames + config.reach_frames + config.min_frames
@@ -137,10 +137,10 @@ def decode(frames, onsets=None, velocities=None, config: DecodeConfig | None = N
         keep = ends - starts >= config.min_frames
         starts, ends, shift = starts[keep], ends[keep], np.zeros(keep.sum())
     else:
-        struck_at = probability_columns(onsets, "onsets")
-        if struck_at.shape != on.shape:
-            raise UserError(f"frames {on.shape} and onsets {struck_at.shape} differ in shape")
-        starts, ends, shift = follow_onsets(starts, ends, width, struck_at, config)
+        onset_columns = probability_columns(onsets, "onsets")
+        if onset_columns.shape != on.shape:
+            raise UserError(f"frames {on.shape} and onsets {onset_columns.shape} differ in shape")
+        starts, ends, shift = follow_onsets(starts, ends, width, onset_columns, config)
     column, frame = starts // width, starts % width - 1
     velocity = (
         80 if velocities is None else np.clip(np.round(columns_of(velocities, "velocities")[frame, column]), 1, 127)

@@ -169,7 +169,11 @@ def _listed(ids) -> str:
         name, _, seed = id.partition("_seed")
         seeds.setdefault(name, []).append(seed)
     if len(seeds) > 3:
-        return f"`{os.path.commonprefix(list(seeds))}…` ({sum(map(len, seeds.values()))} records)"
+        families = {}
+        for name, numbers in seeds.items():
+            family = name.partition("_")[0]
+            families[family] = families.get(family, 0) + len(numbers)
+        return ", ".join(f"`{family}_…` ({n} records)" for family, n in families.items())
     tell = lambda numbers: f" (seed{'s' * (len(numbers) > 1)} {', '.join(numbers)})" if any(numbers) else ""
     return ", ".join(f"`{name}`{tell(numbers)}" for name, numbers in seeds.items())
 
