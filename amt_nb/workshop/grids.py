@@ -11,7 +11,7 @@ __all__ = ['FPS', 'PITCH_MIN', 'N_KEYS', 'PITCH_MAX', 'CHUNK_FRAMES', 'CHUNK_S',
 from .settings import UserError
 
 # %% ../../nbs/workshop/grids.ipynb #24bfe8a8
-FPS = 50  # frames a second (METHOD A2)
+FPS = 50  # frames a second [A App. B]
 PITCH_MIN = 21  # MIDI A0, the lowest key
 N_KEYS = 88  # A0 ... C8
 PITCH_MAX = PITCH_MIN + N_KEYS - 1
@@ -25,14 +25,14 @@ BINS_PER_OCTAVE = 12 * BINS_PER_KEY
 N_BINS = N_KEYS * BINS_PER_KEY
 
 # %% ../../nbs/workshop/grids.ipynb #0b3ad689
-LATENT_CHANNELS = 8  # channels of the score VAE's latent (METHOD A3)
+LATENT_CHANNELS = 8  # channels of the score VAE's latent [A §3]
 LATENT_STRIDE = 8  # three halvings, in time and in pitch
 LATENT_FRAMES = CHUNK_FRAMES // LATENT_STRIDE
 LATENT_KEYS = N_KEYS // LATENT_STRIDE
 ALIGN_SR = 22050  # Hz, chroma of Part B
 ALIGN_WINDOW = 2048  # samples
 ALIGN_HOP = 512  # samples
-ALIGN_FRAMES = 2048  # frames a performance is scaled to (METHOD B2)
+ALIGN_FRAMES = 2048  # frames a performance is scaled to [B §II]
 
 # %% ../../nbs/workshop/grids.ipynb #1f6b65c4
 INSTRUMENTS = (

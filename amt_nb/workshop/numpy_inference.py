@@ -7,6 +7,7 @@ __all__ = ['KERNELS', 'convolve', 'harmonic_steps', 'harmonic_front', 'fold_norm
 
 # %% ../../nbs/workshop/numpy_inference.ipynb #e3d75bd1
 import math
+
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from .grids import BINS_PER_KEY, BINS_PER_OCTAVE, N_BINS, N_KEYS
@@ -98,18 +99,12 @@ class BidirectionalGRU:
     def __init__(self, state: dict):
         """state: arrays weight_ih_l0 (3M, C), weight_hh_l0 (3M, M), bias_ih_l0, bias_hh_l0 (3M,), and the same with _reverse."""
         self.size = m = state["weight_hh_l0"].shape[1]
-        half, self.into, self.back = (
-            np.r_[np.full(2 * m, 0.5), np.ones(m)].astype(np.float32)[:, None],
-            [],
-            np.zeros((2, 3 * m, m + 1), np.float32),
-        )
+        half = np.r_[np.full(2 * m, 0.5), np.ones(m)].astype(np.float32)[:, None]
+        self.into, self.back = [], np.zeros((2, 3 * m, m + 1), np.float32)  # the last row of h is 1: a bias
         for side, name in enumerate(("", "_reverse")):
             w, u, b, c = (state[f"{part}_l0{name}"] for part in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
             self.into.append((half * w, half * (b + np.r_[c[: 2 * m], np.zeros(m, np.float32)])[:, None]))
-            self.back[side, :, :m], self.back[side, 2 * m :, m] = (
-                0.5 * u,
-                0.5 * c[2 * m :],
-            )  # the last row of h is 1: a bias
+            self.back[side, :, :m], self.back[side, 2 * m :, m] = 0.5 * u, 0.5 * c[2 * m :]
 
     def __call__(self, x: np.ndarray, steps: int = 64) -> np.ndarray:
         """steps: frames whose share that does not depend on the state is computed at a time."""
@@ -129,8 +124,8 @@ class BidirectionalGRU:
                 ],
                 1,
             )
-            said = np.empty((end - first, 2, m, keys), np.float32)
-            for i, now in zip(into, said):
+            states = np.empty((end - first, 2, m, keys), np.float32)
+            for i, now in zip(into, states):
                 np.matmul(self.back, h, out=a)
                 gates += i[:, : 2 * m]
                 np.tanh(gates, out=gates)
@@ -143,19 +138,21 @@ class BidirectionalGRU:
                 state *= 0.5
                 state += fresh
                 now[:] = state
-            forth, back = said.transpose(1, 2, 0, 3)
+            forth, back = states.transpose(1, 2, 0, 3)
             out[c : c + m, first:end], out[c + m :, n - end : n - first] = forth, back[:, ::-1]
         return out
 
 # %% ../../nbs/workshop/numpy_inference.ipynb #c1017411
 class NumpyNet:
-    """The direct net of chapter 19, norms folded, without torch: CQT (T, 352) in [-1, 1] -> {'frame', 'onset', 'velocity'}, logits (T, 88).
+    """The direct net (`transcription.direct`), norms folded, without torch: CQT (T, 352) in [-1, 1] -> logits (T, 88) by name.
+
+    Names: 'frame', 'onset', 'velocity'.
 
     reach: frames it looks to each side, rounded up to 8; None with a memory, which has no end.
     """
 
     def __init__(self, state: dict, config: dict):
-        """state: arrays under the names of chapter 19's net; config: its fields 'partials', 'blocks', 'memory'. UserError when they do not fit."""
+        """state: arrays under the names of `HarmonicNet`; config: its fields 'partials', 'blocks', 'memory'. UserError when they do not fit."""
         inner = lambda name: {
             k[len(name) + 1 :]: np.asarray(v, np.float32) for k, v in state.items() if k.startswith(f"{name}.")
         }
@@ -186,10 +183,10 @@ class NumpyNet:
             y = self.memory(y)
         n, ((mix, a), (out, b)) = y.shape[1], self.head
         mixed = mix @ y.reshape(len(y), -1) + a
-        said = (
+        logits = (
             (out @ np.maximum(mixed, 0, out=mixed) + b)
             .reshape(3, 2, n, N_KEYS)
             .transpose(0, 2, 1, 3)
             .reshape(3, 2 * n, N_KEYS)
         )
-        return dict(zip(("frame", "onset", "velocity"), said[:, : len(x)]))
+        return dict(zip(("frame", "onset", "velocity"), logits[:, : len(x)]))

@@ -7,8 +7,9 @@ __all__ = ['DieboldMariano', 'student_p', 'dm_result', 'diebold_mariano', 'holm'
            'paired_difference']
 
 # %% ../../nbs/workshop/statistics.ipynb #2e35a345
-import numpy as np
 from typing import NamedTuple
+
+import numpy as np
 from .settings import UserError
 
 # %% ../../nbs/workshop/statistics.ipynb #25a7b402

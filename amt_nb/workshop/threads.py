@@ -6,13 +6,14 @@
 __all__ = ['thread_count', 'one_core', 'products_on_one_core', 'side_by_side']
 
 # %% ../../nbs/workshop/threads.ipynb #8d5a946e
-from collections.abc import Callable
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 import os
 import sys
 
-# %% ../../nbs/workshop/threads.ipynb #9b98655f
+# %% ../../nbs/workshop/threads.ipynb #1e86eb41
 def thread_count() -> int:
     """How many threads to use: torch's number where torch is loaded, else OMP_NUM_THREADS, else the cores this process may use."""
     if "torch" in sys.modules:
@@ -22,13 +23,13 @@ def thread_count() -> int:
         return int(given)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
-
+# %% ../../nbs/workshop/threads.ipynb #974defa0
 def one_core() -> None:
     """Tells torch, where it is loaded, to stay on one core in this thread."""
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
 
-
+# %% ../../nbs/workshop/threads.ipynb #7a6c6574
 @contextmanager
 def products_on_one_core():
     """As long as it lasts, NumPy's products of matrices use one core."""
@@ -37,16 +38,13 @@ def products_on_one_core():
     with threadpool_limits(1, "blas"):
         yield
 
-
+# %% ../../nbs/workshop/threads.ipynb #01b16355
 def side_by_side(function: Callable, items, n_threads: int) -> Iterator:
     """function(item) of each item, in order, computed in `n_threads` threads of one core each; few items are ahead at a time."""
     if n_threads < 2:
         with products_on_one_core():
             yield from map(function, items)
         return
-    from collections import deque
-    from concurrent.futures import ThreadPoolExecutor
-
     pool, waiting = ThreadPoolExecutor(n_threads, initializer=one_core), deque()
     try:
         with products_on_one_core():
