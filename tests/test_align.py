@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import soundfile
 from hypothesis import given, settings as hypothesis_settings, strategies as st
-from amt_nb.alignment.align import align, as_score, in_words, jumps, retimed, tuning_cents
+from amt_nb.alignment.align import align, as_score, in_words, jumps, retimed
+from amt_nb.workshop.tuning import tuning_cents
 from amt_nb.workshop.scores import read_score
 from amt_nb.notes import as_notes, onset_roll, to_roll
 from amt_nb.workshop.midi import read_midi, write_midi
@@ -94,15 +95,15 @@ def test_what_is_not_in_the_score_is_outside():
     assert found.confidence[middle].mean() < 0.4 and found.confidence[~middle].mean() > 0.7
 
 
-@pytest.mark.parametrize("stretch", [0.4, 0.75, 1.6, 3.0])
-def test_any_tempo(stretch):
+@pytest.mark.parametrize("factor", [0.4, 0.75, 1.6, 3.0])
+def test_any_tempo(factor):
     score = tune()
     slow = score.copy()
     for edge in ("onset_s", "offset_s"):
-        slow[edge] *= stretch
+        slow[edge] *= factor
     found = follow(*heard(slow), score)
     error = np.interp(slow["onset_s"] + 0.01, found.recording_s, found.score_s) - score["onset_s"]
-    assert len(found.edges) == 1 and np.mean(np.abs(error) * stretch < 0.05) > 0.95
+    assert len(found.edges) == 1 and np.mean(np.abs(error) * factor < 0.05) > 0.95
 
 
 def test_one_note_and_a_very_short_recording():
@@ -126,7 +127,7 @@ def test_ninety_minutes_in_bounded_memory():
     assert found.fit.size < 810_001 and found.recording_s[-1] > 5000 and np.mean(np.abs(error) * 5 < 0.1) > 0.98
 
 
-def test_stretches_of_a_path():
+def test_segments_of_a_path():
     path, jumped = np.array([-1, -1, *range(10), *range(3, 12), -1, *range(8)]), np.zeros(30, int)
     jumped[12] = 1
     assert segments_of(path, jumped) == [(2, 12), (12, 21), (22, 30)]
@@ -311,11 +312,11 @@ def test_foreign_score_is_called_so(files):
         as_score(np.zeros(3))
 
 
-def test_price_of_a_jump_decides():
+def test_the_penalty_of_a_jump_decides():
     fit = np.full((60, 40), -1.0, np.float32)
     for n in range(60):
         fit[n, n % 30] = 3
-    cheap, dear = (jump_path(fit, np.ones(40, bool), PathConfig(jump=p, leave=p)) for p in (5.0, 500.0))
+    cheap, dear = (jump_path(fit, np.ones(40, bool), PathConfig(jump_penalty=p, leave_penalty=p)) for p in (5.0, 500.0))
     assert cheap[1].sum() == 1 and dear[1].sum() == 0
 
 
@@ -326,24 +327,24 @@ def test_the_path_s_numbers_are_those_of_the_settings(size):
 
 
 def test_a_user_s_settings_reach_the_command(tmp_path, monkeypatch, capsys):
-    """With a price of a jump that nobody can pay, a repeat is not followed."""
+    """With a penalty of a jump that nobody can pay, a repeat is not followed."""
     score = tune()
     notes, _ = played(score, [(0, 12), (5, 17)])
     write_midi(score, tmp_path / "tune.mid")
     soundfile.write(tmp_path / "twice.wav", render(notes, 16000), 16000)
-    (tmp_path / "mine.ini").write_text("[demo]\npath_jump = 1e6\npath_leave = 1e6\n")
+    (tmp_path / "mine.ini").write_text("[demo]\npath_jump_penalty = 1e6\npath_leave_penalty = 1e6\n")
 
-    def stretches_found():
+    def segments_found():
         assert (
             main(["align", str(tmp_path / "twice.wav"), str(tmp_path / "tune.mid"), "-o", str(tmp_path / "out.csv")])
             == 0
         )
-        return int(next(line for line in capsys.readouterr().out.splitlines() if "stretch" in line).split()[0])
+        return int(next(line for line in capsys.readouterr().out.splitlines() if "segment" in line).split()[0])
 
     monkeypatch.delenv("AMT_NB_SETTINGS", raising=False)
-    assert stretches_found() == 2
+    assert segments_found() == 2
     monkeypatch.setenv("AMT_NB_SETTINGS", str(tmp_path / "mine.ini"))
-    assert stretches_found() == 1
+    assert segments_found() == 1
 
 
 def test_a_path_that_stands_still_is_continued_level():

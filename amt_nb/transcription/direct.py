@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ONSET_WIDTH', 'CONDITIONS', 'Block', 'HarmonicConfig', 'HarmonicNet', 'macs_per_second', 'targets', 'direct_loss',
            'AugmentConfig', 'crop_level', 'augment_cqt', 'DirectBatches', 'fold_norms', 'train_direct',
-           'train_condition', 'adopt_weights']
+           'train_condition']
 
 # %% ../../nbs/transcription/19_direct.ipynb #083c45a9
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ from ..workshop.numpy_inference import harmonic_steps, KERNELS
 from ..workshop.pools import Pools
 from ..workshop.settings import nearest, UserError
 from ..workshop.transcription_model import TranscriptionModel
-from ..workshop.weights import load_weights, part_of, save_weights
+from ..workshop.weights import load_parts, save_weights
 
 # %% ../../nbs/transcription/19_direct.ipynb #8a3e397d
 class Block(nn.Module):
@@ -247,54 +247,41 @@ def fold_norms(net: HarmonicNet) -> HarmonicNet:
 def train_direct(pools: Pools, features: list[Features], folder, size: str = "demo", changes: dict | None = None):
     """(History, models, configurations) of the small direct net on the pairs. changes: {'train': {'steps': 100}, 'harmonic': ...}."""
     changes, of = changes or {}, partial(settings_of, size, changes or {})
-    recipe, config, hear = of(ConditionConfig, "condition"), of(TrainConfig, "train"), of(CQTConfig, "cqt")
+    sizes, config, hear = of(ConditionConfig, "condition"), of(TrainConfig, "train"), of(CQTConfig, "cqt")
     about = {"harmonic": of(HarmonicConfig, "harmonic"), "cqt": hear, "decode": of(DecodeConfig, "decode")}
     batches = DirectBatches(
         {"pairs": paired_chunks(pools)},
-        {"pairs": recipe.paired_batch},
-        recipe.crop_frames,
+        {"pairs": sizes.paired_batch},
+        sizes.crop_frames,
         config.seed,
         of(AugmentConfig, "augment"),
     )
     torch.manual_seed(config.seed)
     models = {"net": HarmonicNet(about["harmonic"])}
-    listen = lambda m: TranscriptionModel(m["net"], hear, about["decode"])
+    model_of = lambda m: TranscriptionModel(m["net"], hear, about["decode"])
     history = fit(
-        models, [Turn("net", ("net",), direct_loss)], batches, config, folder, validator(features, listen), about=about
+        models,
+        [Turn("net", ("net",), direct_loss)],
+        batches,
+        config,
+        folder,
+        validator(features, model_of),
+        about=about,
     )
     return history, {"net": history.models["net"]}, about
 
-# %% ../../nbs/transcription/19_direct.ipynb #26605960
+# %% ../../nbs/transcription/19_direct.ipynb #0924c824
 CONDITIONS = {
     "direct": train_direct,
     "paired": partial(train_latent, cycle=False),
     "cycle": partial(train_latent, cycle=True),
 }
 
-
-def train_condition(
-    arm: str,
-    features: list[Features],
-    folder,
-    size: str = "demo",
-    changes: dict | None = None,
-    pool: dict | None = None,
-):
-    """(History, path of the weights) of arm 'direct', 'paired' or 'cycle' trained on prepared recordings; goes on with a run begun in `folder`.
-
-    changes: settings by prefix, {'train': {'steps': 100}}; pool: fields of PoolConfig. UserError for an unknown arm or empty pools.
-    """
-    if arm not in CONDITIONS:
-        raise UserError(f"no arm {arm!r}" + nearest(arm, CONDITIONS))
-    pools, folder = pools_of(features, size, **(pool or {})), Path(folder)
-    if arm != "cycle" and not len(pools.paired):
-        raise UserError(
-            f"arm {arm} learns from pairs, and there are none: give recordings with notes, or take arm cycle"
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    history, models, about = CONDITIONS[arm](pools, features, folder, size, changes)
-    card = dict(
-        arm=arm,
+# %% ../../nbs/transcription/19_direct.ipynb #e8d87731
+def _card(condition: str, size: str, pools: Pools, history) -> dict:
+    """What a reader of the weights must know about the run."""
+    return dict(
+        condition=condition,
         size=size,
         minutes=pools.minutes,
         recordings=len(pools.features),
@@ -304,14 +291,31 @@ def train_condition(
         seconds=round(history.seconds),
         best=history.best,
     )
-    for best in (folder / "best.safetensors", folder / arm / "best.safetensors"):
+
+# %% ../../nbs/transcription/19_direct.ipynb #6d7ebd96
+def train_condition(
+    condition: str,
+    features: list[Features],
+    folder,
+    size: str = "demo",
+    changes: dict | None = None,
+    pool: dict | None = None,
+):
+    """(History, path of the weights) of a condition trained on prepared recordings; goes on with a run begun in `folder`.
+
+    condition: a key of CONDITIONS. changes: settings by prefix, {'train': {'steps': 100}}; pool: fields of PoolConfig.
+    UserError for an unknown condition or empty pools.
+    """
+    if condition not in CONDITIONS:
+        raise UserError(f"no condition {condition!r}" + nearest(condition, CONDITIONS))
+    pools, folder = pools_of(features, size, **(pool or {})), Path(folder)
+    if condition != "cycle" and not len(pools.paired):
+        there_are_none = "learns from pairs, and there are none: give recordings with notes, or take condition cycle"
+        raise UserError(f"condition {condition} {there_are_none}")
+    folder.mkdir(parents=True, exist_ok=True)
+    history, models, about = CONDITIONS[condition](pools, features, folder, size, changes)
+    for best in (folder / "best.safetensors", folder / condition / "best.safetensors"):
         if best.is_file():
-            adopt_weights(models, best)
+            load_parts(models, best, every=False)
+    card = _card(condition, size, pools, history)
     return history, save_weights(folder / "weights.safetensors", models, about, card)
-
-
-def adopt_weights(models: dict, path) -> None:
-    """Gives those of `models` that the file of weights at `path` holds its weights."""
-    state, _, _ = load_weights(path)
-    for name in {key.split(".")[0] for key in state} & set(models):
-        models[name].load_state_dict(part_of(state, name))

@@ -177,7 +177,7 @@ MAP_A = [
         "MAESTRO: the gain of the paper is a loss here"),
     PaperRow("A Table 1", "Frame F1, 1 : 100 (1.6 h), 1 : 19 (8.1 h), 1 : 9 (16.1 h): pairs alone; with unpaired", "",
         "", (), ("pool_ratio",), "66.93, 75.62, 79.58; 75.45, 79.34, 81.81", "not run yet",
-        "more pairs than MAPS's two Disklaviers hold"),
+        "more pairs than MAPS's Disklavier, near and far hold"),
     PaperRow("A Table 1", "Frame F1, 1 : 0 (161.1 h)", "", "", (), ("pool_ratio",), "87.43", "not run yet", ""),
     PaperRow("A, collapse", "Direction and size of the shift vary from run to run; the cycle loss falls in all",
         "transcription/16_collapse", "The loss tells no run from another", ("transcription.collapse.show_runs",), (),

@@ -10,6 +10,7 @@ import pytest
 import soundfile
 
 from amt_nb.workshop import cli
+from amt_nb.workshop.cli_data import METRICS
 from amt_nb.workshop.corpora import Features
 from amt_nb.notes import as_notes
 from amt_nb.transcription.unpaired import for_training, pools_of, validator
@@ -66,25 +67,27 @@ def shell(capsys, *words):
     return code, *capsys.readouterr()
 
 
-@pytest.mark.parametrize("arm", ["direct", "paired", "cycle"])
-def test_from_recordings_to_figures(arm, maps, tmp_path, capsys):
+@pytest.mark.parametrize("condition", ["direct", "paired", "cycle"])
+def test_from_recordings_to_metrics(condition, maps, tmp_path, capsys):
     where = ["--data", f"maps={maps}", "--cache", tmp_path / "cache", "--jobs", "1"]
     code, out, err = shell(capsys, "prepare", *where)
     assert code == 0 and out.count("\n") == 3 and "paired" in out
     code, out, err = shell(
-        capsys, "train", tmp_path / "run", "--arm", arm, *where, "--steps", "2", "--seed", "3", *SMALL
+        capsys, "train", tmp_path / "run", "--condition", condition, *where, "--steps", "2", "--seed", "3", *SMALL
     )
     assert code == 0, err
     weights = tmp_path / "run" / "weights.safetensors"
-    assert out.startswith(f"{weights}: arm {arm}, 2 steps") and weights.is_file()
+    assert out.startswith(f"{weights}: condition {condition}, 2 steps") and weights.is_file()
     code, out, err = shell(
         capsys, "evaluate", *where, "--role", "validation", "--weights", weights, "--json", tmp_path / "f.json"
     )
     assert code == 0, err
     told = json.loads((tmp_path / "f.json").read_text())
-    assert len(told["recordings"]) == 1 and set(cli.METRICS) <= set(told["mean"]) and "mean of 1" in out
-    again = shell(capsys, "train", tmp_path / "run", "--arm", arm, *where, "--steps", "2", "--seed", "3", *SMALL)
-    assert again[0] == 0 and again[1].startswith(f"{weights}: arm {arm}, 2 steps")
+    assert len(told["recordings"]) == 1 and set(METRICS) <= set(told["mean"]) and "mean of 1" in out
+    again = shell(
+        capsys, "train", tmp_path / "run", "--condition", condition, *where, "--steps", "2", "--seed", "3", *SMALL
+    )
+    assert again[0] == 0 and again[1].startswith(f"{weights}: condition {condition}, 2 steps")
 
 
 def test_mistakes_are_told_in_one_line(maps, tmp_path, capsys):
