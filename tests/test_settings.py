@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings as hyp, strategies as st
+from hypothesis import given
+from hypothesis import settings as hyp
+from hypothesis import strategies as st
 
 from amt_nb.workshop import grids as grids_module
 from amt_nb.workshop import settings as S
@@ -45,9 +47,27 @@ def ini(tmp_path, monkeypatch):
 
 def test_the_three_sizes_have_the_same_keys():
     sections = S.read_ini(S.schema_path())
-    assert list(sections) == ["paths", "demo", "gpu", "paper"]
+    assert list(sections) == ["paths", "common", "demo", "gpu", "paper"]
     for size in ("gpu", "paper"):
         assert set(sections[size]) == set(sections["demo"]), set(sections[size]) ^ set(sections["demo"])
+    assert not set(sections["common"]) & set(sections["demo"])
+
+
+def test_a_size_holds_only_what_differs():
+    sections = S.read_ini(S.schema_path())
+    alike = [k for k in sections["demo"] if len({sections[size][k] for size in S.SIZES}) == 1]
+    assert not alike, "alike in all sizes: it belongs into [common]"
+
+
+def test_common_of_the_user_wins_over_shipped_sizes(ini):
+    p = ini("[common]\ndecode_min_frames = 3\n[paper]\ndecode_min_frames = 4\n")
+    settings = S.load(p)
+    assert [settings[size]["decode_min_frames"] for size in S.SIZES] == ["3", "3", "4"]
+    assert settings.origin["demo", "decode_min_frames"] == (p, "common")
+    assert settings.origin["paper", "decode_min_frames"] == (p, "paper")
+    assert settings.origin["demo", "decode_frame_threshold"] == (S.schema_path(), "common")
+    assert set(settings.origin) == {(s, k) for s in settings.sections for k in settings[s]}
+    assert "common" not in settings.sections
 
 
 def test_every_path_key_has_a_field_and_ships_empty():
@@ -117,6 +137,9 @@ def test_a_settings_ini_of_another_project_is_left_alone(ini):
         ("[demo]\ndecode_gap_frame = 1", "unknown key 'decode_gap_frame' in .demo.: did you mean 'decode_gap_frames'"),
         ("[demo]\nDecode_gap_frames = 1", "did you mean 'decode_gap_frames'"),
         ("[paths]\nmap = x", "did you mean 'maps'"),
+        ("[common]\ndecode_gap_frame = 1", "'decode_gap_frame' in .common.: did you mean 'decode_gap_frames'"),
+        ("[common]\nmaps = x", "unknown key 'maps' in .common."),
+        ("[comon]\n", "unknown section .comon.: did you mean 'common'"),
         ("[DEFAULT]\na = 1\n[demo]\n", "unknown section .DEFAULT."),
         ("decode_gap_frames = 1", "no section headers"),
         ("[demo]\n[demo]\n", "already exists"),
@@ -218,7 +241,8 @@ def test_what_is_written_is_read_back(count, rate, on, widths, strides):
     if abs(count) < 2**53:
         made = S.make(Every, text)
         assert made == Every(count, rate, on, widths=tuple(widths), strides=tuple(strides))
-        import dataclasses, json
+        import dataclasses
+        import json
 
         assert S.make(Every, json.loads(json.dumps(dataclasses.asdict(made)))) == made  # as stored with weights
 
@@ -240,6 +264,8 @@ def test_fill_strength_and_prefix(ini):
         S.fill(Toy, gap_frame=1)
     with pytest.raises(UserError, match=r"\[demo\] decode_gap_frames = .few. is not a whole number"):
         S.fill(Toy, "demo", "decode", ini("[demo]\ndecode_gap_frames = few\n"))
+    with pytest.raises(UserError, match=r"mine.ini \[common\] decode_gap_frames = .few. is not a whole number"):
+        S.fill(Toy, "demo", "decode", ini("[common]\ndecode_gap_frames = few\n"))
 
 
 def test_paths(ini, monkeypatch):
@@ -271,7 +297,7 @@ def test_public_names_have_docstrings():
 
 def test_importing_settings_and_notes_is_cheap():
     code = (
-        "import sys, amt_nb, amt_nb.settings, amt_nb.notes, amt_nb.metrics; "
+        "import sys, amt_nb, amt_nb.workshop.settings, amt_nb.notes, amt_nb.metrics; "
         "print([m for m in ('torch', 'scipy', 'matplotlib', 'mido', 'numba', 'mir_eval') if m in sys.modules])"
     )
     assert (
