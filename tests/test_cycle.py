@@ -7,8 +7,8 @@ from hypothesis import given, settings as hypothesis_settings, strategies as st
 from torch import nn
 
 from amt_nb.transcription import cycle
-from amt_nb.transcription.cycle import CycleConfig, CycleObjective, ImagePool
-from amt_nb.transcription.discriminators import DiscriminatorConfig, LatentDiscriminator
+from amt_nb.transcription.cycle import CycleConfig, CycleObjective
+from amt_nb.transcription.discriminators import DiscriminatorConfig, ImagePool, LatentDiscriminator
 from amt_nb.transcription.discriminators import LatentDiscriminatorConfig, SpectrogramDiscriminator
 from amt_nb.transcription.score_vae import ScoreVAE, VAEConfig
 from amt_nb.workshop.settings import UserError
@@ -42,7 +42,7 @@ class ToyVAE(nn.Module):
         return 4 * z
 
 
-class ToyCritic(nn.Module):
+class ToyDiscriminator(nn.Module):
     """Two scales, two features and a score map each: a |x|, 2 a x, a x mean | 3 a x, x, -a x."""
 
     def __init__(self, a):
@@ -59,8 +59,8 @@ def toy():
         "vae": ToyVAE(),
         "G": Affine(0.5, 0.1),
         "F": Affine(1.5, -0.2),
-        "D_X": ToyCritic(0.7),
-        "D_Z": ToyCritic(-0.3),
+        "D_X": ToyDiscriminator(0.7),
+        "D_Z": ToyDiscriminator(-0.3),
     }
     g = torch.Generator().manual_seed(3)
     batch = {
@@ -118,14 +118,14 @@ def test_discriminator_against_numpy():
     (models, batch), config = toy(), CycleConfig()
     full = {k: v.detach().numpy() for k, v in cycle.add_fakes(models, batch, 4, config).items()}
     found = cycle.discriminator_loss(models, batch, 4, config)
-    for critic, a, real, fake in (
-        ("latent", -0.3, full["latent"], full["heard"]),
-        ("audio", 0.7, full["audio"], full["rendered"]),
+    for side, a, real, fake in (
+        ("latent", -0.3, full["latent"], full["latent_fake"]),
+        ("audio", 0.7, full["audio"], full["audio_fake"]),
     ):
-        assert float(found[f"real_{critic}"].detach()) == pytest.approx(
+        assert float(found[f"real_{side}"].detach()) == pytest.approx(
             ((a * real - 1) ** 2 + (-a * real - 1) ** 2).mean(), abs=1e-5
         )
-        assert float(found[f"fake_{critic}"].detach()) == pytest.approx(2 * ((a * fake) ** 2).mean(), abs=1e-5)
+        assert float(found[f"fake_{side}"].detach()) == pytest.approx(2 * ((a * fake) ** 2).mean(), abs=1e-5)
     assert float(found["total"].detach()) == pytest.approx(
         sum(float(v.detach()) for k, v in found.items() if k != "total"), abs=1e-5
     )
@@ -189,7 +189,7 @@ def test_zero_weight_terms_are_not_computed():
     assert "match_audio" not in cycle.generator_loss(models, batch, 0, config)
 
 
-def test_gradients_reach_the_right_players():
+def test_gradients_reach_the_right_nets():
     models, batch = toy()
     for p in (*models["D_X"].parameters(), *models["D_Z"].parameters()):
         p.requires_grad_(False)

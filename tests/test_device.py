@@ -16,14 +16,16 @@ from amt_nb.workshop.streaming import cqt_magnitude
 from amt_nb.alignment.unet_aligner import unet_model, UNET_MODELS, unet_scores
 from amt_nb.transcription.direct import HarmonicConfig, HarmonicNet
 from amt_nb.notes import as_notes
-from amt_nb.alignment.sasa_aligner import Aligner, aligner_loss, batches, evaluate_aligner, example, ExampleConfig
-from amt_nb.alignment.sasa_aligner import frame_loss, model_config, MODELS, predict, toy_pair
+from amt_nb.alignment.sasa_aligner import SASAAligner, aligner_loss, evaluate_aligner
+from amt_nb.alignment.structure import batches, example, ExampleConfig
+from amt_nb.alignment.sasa_aligner import frame_loss, model_config, MODELS, predict
+from amt_nb.alignment.structure import toy_pair
 from amt_nb.workshop.sasa_kernels import local_attention
-from amt_nb.transcription.collapse import TiedConfig, tied_models, UnpairedObjective
+from amt_nb.transcription.collapse import TiedConfig, tied_models, tied_objective
 from amt_nb.alignment.soft_dtw import soft_dtw, soft_dtw_divergence
 from amt_nb.transcription.training import fit, TrainConfig, Turn
 from amt_nb.workshop.devices import device_of, infer
-from amt_nb.workshop.transcription_model import TranscriptionModel, window_activations
+from amt_nb.workshop.transcription_model import TranscriptionModel
 
 try:
     import elsewhere
@@ -91,7 +93,7 @@ def test_models_come_home_with_their_averages_and_go_on(tmp_path):
 @pytest.mark.parametrize("name", [*MODELS, *UNET_MODELS])
 def test_networks_of_the_path(name):
     small = dict(cells=64, hidden=16)
-    net = unet_model(name, **small) if name in UNET_MODELS else Aligner(model_config(name, **small))
+    net = unet_model(name, **small) if name in UNET_MODELS else SASAAligner(model_config(name, **small))
     peek = [example(PAIRS[0], 64, i, EXAMPLES) for i in range(2)]
     history = trained(
         {"net": net},
@@ -130,16 +132,16 @@ def test_learnt_aligners():
             net.cpu()
 
 
-def test_sliding_translators_and_their_critics():
+def test_tied_nets_and_their_discriminators():
     config = TiedConfig()
-    objective, make = UnpairedObjective(config), torch.Generator().manual_seed(0)
+    objective, make = tied_objective(config), torch.Generator().manual_seed(0)
     batch = {
         "audio": torch.rand(2, 1, 64, 352, generator=make) * 2 - 1,
         "score": (torch.rand(2, 1, 64, 88, generator=make) > 0.95) * 2.0 - 1,
     }
     history = trained(
         tied_models(config),
-        [Turn("G", ("G", "F"), objective.generator_loss), Turn("D", ("D_Y", "D_X"), objective.critic_loss)],
+        [Turn("G", ("G", "F"), objective.generator_loss), Turn("D", ("D_Z", "D_X"), objective.discriminator_loss)],
         lambda n: batch,
     )
     assert np.isfinite([r[k] for r in history.records for k in r if k.startswith(("G.", "D."))]).all()
@@ -171,8 +173,8 @@ def test_from_recordings_to_weights(arm, maps, tmp_path, capsys, monkeypatch):  
 def test_a_listener_may_live_anywhere():
     net = HarmonicNet(HarmonicConfig(width=8, memory=0, blocks="s"))
     values = np.random.default_rng(0).uniform(-1, 1, (64, 352))
-    home = window_activations(TranscriptionModel(net), values)
-    there = window_activations(TranscriptionModel(net.to(DEVICE)), values)
+    home = TranscriptionModel(net).activations(values)
+    there = TranscriptionModel(net.to(DEVICE)).activations(values)
     assert set(home) == set(there) and all(np.allclose(there[k], home[k], atol=1e-5) for k in home)
 
 
@@ -204,7 +206,7 @@ def test_layers_and_losses_agree_with_the_cpu():
 def test_points_keep_their_digits_in_mixed_precision(name):
     """A graphics card trains in bfloat16, in which the columns from 128 on lie half a column apart."""
     torch.manual_seed(0)
-    net = (unet_model(name) if name in UNET_MODELS else Aligner(model_config(name))).eval()
+    net = (unet_model(name) if name in UNET_MODELS else SASAAligner(model_config(name))).eval()
     square = torch.from_numpy(example(PAIRS[0], 256, 0, EXAMPLES).square)[None, None]
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         mixed = net(square)

@@ -165,7 +165,7 @@ def test_every_parameter_learns():
         assert not silent, silent
 
 
-def test_critics_can_be_copied_and_stored():
+def test_discriminators_can_be_copied_and_stored():
     d = LatentDiscriminator(LatentDiscriminatorConfig(width=4))
     x, twin = torch.randn(1, 8, 8, 11), copy.deepcopy(d)
     other = LatentDiscriminator(LatentDiscriminatorConfig(width=4))

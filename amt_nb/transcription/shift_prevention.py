@@ -5,34 +5,31 @@
 # %% auto #0
 __all__ = ['SUPPORT_PARTIALS', 'SUPPORT_FROM', 'SUPPORT_SLOPE', 'ShiftWatch', 'note_support', 'support_loss']
 
-# %% ../../nbs/transcription/18_shift_prevention.ipynb #77cf318c
+# %% ../../nbs/transcription/18_shift_prevention.ipynb #f01a9fd6
 from collections.abc import Callable
+
 import numpy as np
+
 from ..cqt import move
 from .shift_detector import check_roll, Shift, shift_of_cqt
 from ..workshop.grids import BINS_PER_KEY, BINS_PER_OCTAVE, N_BINS
 from ..workshop.shift_widget import direction
 
-# %% ../../nbs/transcription/18_shift_prevention.ipynb #4a34d0d0
+# %% ../../nbs/transcription/18_shift_prevention.ipynb #6ad76c7a
 class ShiftWatch:
-    """A callback for `training.fit` that listens to unlabelled recordings while a net is trained, and can anchor it again.
+    """A callback for `training.fit` that measures the shift on unlabelled recordings, and can anchor the net again.
 
-    cqts: list of CQTs (T, 352) in [-1, 1] (cqt_centre 0.5). roll_of: (models, CQT) -> roll (T, 88). every: steps between two looks.
-    anchor_steps: for so many steps after a sure shift, `batches` adds the net's own transcriptions, moved to where they belong, as pairs; 0 only warns.
-    `seen`: list of (step, Shift). A warning is given each time a shift is sure.
+    cqts: list of CQTs (T, 352) in [-1, 1] (cqt_centre 0.5). roll_of: (models, CQT) -> roll (T, 88). every: steps
+    between two looks. anchor_steps: for so many steps after a sure shift, `batches` adds the net's own transcriptions,
+    moved to where they belong, as pairs; 0 only warns. `seen`: list of (step, Shift). A warning is given each time a
+    shift is sure. Chapter: transcription/18_shift_prevention.
     """
 
     def __init__(
         self, cqts: list, roll_of: Callable, every: int = 100, anchor_steps: int = 0, sure: float = 0.5, seed: int = 0
     ):
-        self.cqts, self.roll_of, self.every, self.anchor_steps, self.sure, self.seed = (
-            cqts,
-            roll_of,
-            every,
-            anchor_steps,
-            sure,
-            seed,
-        )
+        self.cqts, self.roll_of, self.every = cqts, roll_of, every
+        self.anchor_steps, self.sure, self.seed = anchor_steps, sure, seed
         self.seen, self.pairs, self.until = [], [], -1
 
     def look(self, models) -> tuple[Shift, list[np.ndarray]]:
@@ -41,6 +38,7 @@ class ShiftWatch:
         return shift_of_cqt(np.concatenate(self.cqts), np.concatenate(rolls)), rolls
 
     def __call__(self, step: int, record: dict, models: dict) -> bool:
+        """Looks where it is time to, warns, and begins to anchor; never asks to stop (False)."""
         import warnings
 
         if step % self.every or self.seen and self.seen[-1][0] == step:
@@ -48,52 +46,50 @@ class ShiftWatch:
         shift, rolls = self.look(models)
         self.seen.append((step, shift))
         if shift.semitones and shift.confidence >= self.sure:
-            warnings.warn(
-                f"step {step}: what is heard is {direction(shift.semitones)} (confidence {shift.confidence:.2f})",
-                stacklevel=2,
-            )
+            found = f"the transcription is {direction(shift.semitones)} (confidence {shift.confidence:.2f})"
+            warnings.warn(f"step {step}: {found}", stacklevel=2)
             if self.anchor_steps:
-                self.until, self.pairs = (
-                    step + self.anchor_steps,
-                    [(c, move(r, -shift.semitones)) for c, r in zip(self.cqts, rolls)],
-                )
+                self.until = step + self.anchor_steps
+                self.pairs = [(c, move(r, -shift.semitones)) for c, r in zip(self.cqts, rolls)]
         return False
 
     def batches(self, source: Callable[[int], dict], size: int = 4, frames: int = 64) -> Callable[[int], dict]:
-        """`source` with 'paired_audio' (size, 1, frames, 352) and 'paired_score' (size, 1, frames, 88) while the net is being anchored; use prefetch 0."""
+        """`source` with 'paired_audio' (size, 1, frames, 352) and 'paired_score' (size, 1, frames, 88) while anchoring.
+
+        Use prefetch 0, as a batch drawn ahead would miss what was just found.
+        """
 
         def draw(step: int) -> dict:
             batch = source(step)
-            if step >= self.until:
-                return batch
-            import torch
-
-            rng, out = np.random.default_rng([self.seed, step]), ([], [])
-            for i in rng.integers(0, len(self.pairs), size):
-                c, r = self.pairs[i]
-                at = int(rng.integers(0, len(c) - frames + 1))
-                (
-                    out[0].append(np.asarray(c[at : at + frames], np.float32)[None]),
-                    out[1].append(r[at : at + frames][None] * 2.0 - 1),
-                )
-            return batch | {
-                "paired_audio": torch.from_numpy(np.stack(out[0])),
-                "paired_score": torch.from_numpy(np.stack(out[1]).astype(np.float32)),
-            }
+            return batch if step >= self.until else batch | self.crops(step, size, frames)
 
         return draw
 
-# %% ../../nbs/transcription/18_shift_prevention.ipynb #e0e17d4c
+    def crops(self, step: int, size: int, frames: int) -> dict:
+        """'paired_audio' and 'paired_score' of random crops of the moved transcriptions."""
+        import torch
+
+        rng, sounds, rolls = np.random.default_rng([self.seed, step]), [], []
+        for i in rng.integers(0, len(self.pairs), size):
+            c, r = self.pairs[i]
+            at = int(rng.integers(0, len(c) - frames + 1))
+            sounds.append(np.asarray(c[at : at + frames], np.float32)[None])
+            rolls.append(r[at : at + frames][None] * 2.0 - 1)
+        scores = torch.from_numpy(np.stack(rolls).astype(np.float32))
+        return {"paired_audio": torch.from_numpy(np.stack(sounds)), "paired_score": scores}
+
+# %% ../../nbs/transcription/18_shift_prevention.ipynb #01903666
 SUPPORT_PARTIALS = (1, 2, 3, 4, 5)  # of a note, weights 1 / sqrt(h)
 SUPPORT_FROM = 1.0  # mean contrast, in units of 10 dB, from which a note is more likely than not
 SUPPORT_SLOPE = 0.15
 
 
 def note_support(cqt):
-    """(B, T, 88) in 0..1: how well each key is supported by the sound (B, 1, T, 352) in [-1, 1] itself; tensors, differentiable, nothing fitted.
+    """(B, T, 88) in 0..1: how well the sound (B, 1, T, 352) in [-1, 1] supports each key; tensors, differentiable.
 
-    A key is supported where its first five partials stand above their half octaves, its own bin does not stand below an octave or a twelfth
-    under it (then it is a partial itself), it is not far below the recording's level, and its neighbours have less.
+    A key is supported where its first five partials stand above their half octaves, its own bin does not stand below
+    an octave or a twelfth under it (then it is a partial itself), it is not far below the recording's level, and its
+    neighbours have less. Nothing is fitted. Chapter: transcription/18_shift_prevention.
     """
     import torch
     from torch.nn import functional as F
@@ -112,14 +108,16 @@ def note_support(cqt):
     peak = s >= F.max_pool1d(s, 3, 1, 1)
     return torch.sigmoid((s - SUPPORT_FROM) / SUPPORT_SLOPE) * peak
 
+# %% ../../nbs/transcription/18_shift_prevention.ipynb #82a59432
+def support_loss(models: dict, batch: dict, step: int = 0, config=None) -> dict:
+    """{'support', 'total'}: cross-entropy, in nats a cell, of Dec(G(audio)) against what the sound itself supports.
 
-def support_loss(models: dict, batch: dict, step: int = 0):
-    """{'support', 'total'}: cross-entropy, in nats a cell, of the decoded Dec(G(audio)) against what the sound itself supports. Needs no pair.
-
-    batch: 'audio' (B, 1, T, 352), and 'heard' = G(audio) where it is there. Fits a `training.Turn`; add it to the cycle's own total.
+    batch: 'audio' (B, 1, T, 352), and 'latent_fake' = G(audio) where it is there. Needs no pair. A further term for
+    `CycleObjective(more=((weight, support_loss),))`. Chapter: transcription/18_shift_prevention.
     """
     from torch.nn import functional as F
 
-    heard = batch["heard"] if "heard" in batch else models["G"](batch["audio"])
-    said = F.binary_cross_entropy_with_logits(models["vae"].decode(heard)[:, 0].float(), note_support(batch["audio"]))
-    return {"support": said, "total": said}
+    latent = batch["latent_fake"] if "latent_fake" in batch else models["G"](batch["audio"])
+    logits = models["vae"].decode(latent)[:, 0].float()
+    loss = F.binary_cross_entropy_with_logits(logits, note_support(batch["audio"]))
+    return {"support": loss, "total": loss}
