@@ -19,7 +19,7 @@ from .dtw_baselines import AlignmentMethod, score_keys, warp
 from ..workshop.devices import infer
 from ..workshop.grids import FPS, N_KEYS
 from ..workshop.settings import UserError
-from ..workshop.weights import load_weights
+from ..workshop.weights import load_parts, read_weights
 
 # %% ../../nbs/alignment/40_learnt_baselines.ipynb #2f466061
 @dataclass(frozen=True)
@@ -108,12 +108,12 @@ def siamese_loss(models: dict, batch: dict, step: int = 0) -> dict:
 # %% ../../nbs/alignment/40_learnt_baselines.ipynb #f8a3f0d1
 def load_net(kind, config_class, weights: str):
     """A network of class `kind` from a file of `save_weights`, in evaluation mode; UserError when it holds something else."""
-    state, config, _ = load_weights(weights)
+    _, config, _ = read_weights(weights)
     try:
         net = kind(config_class(**{k: tuple(v) if isinstance(v, list) else v for k, v in config.items()}))
-        net.load_state_dict(state)
-    except (TypeError, AttributeError, RuntimeError):
+    except (TypeError, AttributeError):
         raise UserError(f"{weights} holds no {kind.__name__} network: other weights were expected") from None
+    load_parts({"": net}, weights)
     return net.eval()
 
 

@@ -28,7 +28,7 @@ from .sasa_layer import SASA
 from ..workshop.devices import infer
 from ..workshop.midi import read_midi
 from ..workshop.settings import fill, make, nearest, UserError
-from ..workshop.weights import load_weights
+from ..workshop.weights import load_parts, read_weights
 
 # %% ../../nbs/alignment/34_sasa_aligner.ipynb #a1c2d965
 @dataclass(frozen=True)
@@ -329,9 +329,9 @@ def load_aligner(path, kind: type = SASAAligner, key: str = "sasa") -> nn.Module
     """The network of a weights file that the experiment wrote, ready to be asked; UserError when it holds none of this `kind`.
 
     key: what its header calls the `AlignerConfig`."""
-    state, config, _ = load_weights(path)
+    _, config, _ = read_weights(path)
     if key not in (config or {}):
         raise UserError(f"{path} holds no {kind.__name__}: its header must have the configuration `{key}`")
     net = kind(make(AlignerConfig, config[key]))
-    net.load_state_dict(state)
+    load_parts({"": net}, path)
     return net.eval()

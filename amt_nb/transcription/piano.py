@@ -14,7 +14,8 @@ from ..cqt import CQTConfig
 from ..metrics import evaluate, mean_scores
 from .training import fit, TrainConfig, Turn
 from .direct import AugmentConfig, direct_loss, DirectBatches, HarmonicConfig, HarmonicNet
-from ..workshop.corpora import audio_key, render_scores
+from ..workshop.corpora import audio_key
+from ..workshop.renderings import render_scores
 from ..workshop.decoding import decode, DecodeConfig
 from ..workshop.recordings import digest
 from ..workshop.rooms import room, RoomConfig

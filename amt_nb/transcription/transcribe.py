@@ -50,12 +50,10 @@ def load_latent_model(path, config: dict):
     import torch
     from amt_nb.transcription.score_vae import ScoreVAE, VAEConfig
     from amt_nb.transcription.translators import AudioToLatent, Transcriber, TranslatorConfig
-    from amt_nb.workshop.weights import load_weights, part_of
+    from amt_nb.workshop.weights import load_parts
 
-    state = load_weights(path)[0]
     net = Transcriber(AudioToLatent(make(TranslatorConfig, config["G"])), ScoreVAE(make(VAEConfig, config["vae"])))
-    net.G.load_state_dict(part_of(state, "G"))
-    net.vae.load_state_dict(part_of(state, "vae"))
+    load_parts({"G": net.G, "vae": net.vae}, path)
     return net.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
 # %% ../../nbs/transcription/20_transcribe.ipynb #d5643fff
