@@ -67,7 +67,7 @@ def linear_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     context = k @ v.float().transpose(-1, -2)
     return context.transpose(-1, -2) @ q
 
-# %% ../../nbs/transcription/10_score_vae.ipynb #7bb520c2
+# %% ../../nbs/transcription/10_score_vae.ipynb #df231ad8
 class LinearAttention(nn.Module):
     """Residual linear attention over all cells of a map: (B, width, T, P) -> the same shape, any T and P.
 
@@ -80,7 +80,7 @@ class LinearAttention(nn.Module):
         self.norm = ChannelNorm(width)
         self.qkv = nn.Conv2d(width, 3 * heads * head_width, 1, bias=False)
         self.out = nn.Sequential(nn.Conv2d(heads * head_width, width, 1), ChannelNorm(width))
-        nn.init.constant_(self.out[1].gain, 0.1)  # begins as a whisper: what is near speaks first
+        nn.init.constant_(self.out[1].gain, 0.1)  # begins small: what is near comes first
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = self.qkv(self.norm(x)).flatten(2).unflatten(1, self.shape).unbind(1)
@@ -241,9 +241,12 @@ class ScoreVAE(nn.Module):
         mean, logvar = self.encode(roll)
         return self.decode(self.sample(mean, logvar, noise)), mean, logvar
 
-# %% ../../nbs/transcription/10_score_vae.ipynb #sizeof0vae
+# %% ../../nbs/transcription/10_score_vae.ipynb #fcab4e72
 def size_of(net, *shape):
-    """(parameters, GFLOP of one forward pass, what comes out) of a net on the device 'meta'; shape: of its input. A multiply-add counts as two."""
+    """(parameters, GFLOP of one forward pass, what comes out) of a net on the device 'meta'; shape: of its input.
+
+    A multiply-add counts as two.
+    """
     from torch.utils.flop_counter import FlopCounterMode
 
     with FlopCounterMode(display=False) as count, torch.no_grad():
