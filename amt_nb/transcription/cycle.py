@@ -39,7 +39,10 @@ class CycleConfig:
 
 # %% ../../nbs/transcription/13_cycle.ipynb #2c1f66e9
 def lsgan(features: list[list[Tensor]], target: float) -> Tensor:
-    """Sum over scales of the mean squared distance of the score map (last feature) from `target`. Source: Mao et al. 2017."""
+    """Sum over scales of the mean squared distance of the score map (last feature) from `target`.
+
+    Source: Mao et al. 2017.
+    """
     return torch.stack([(maps[-1].float() - target).square().mean() for maps in features]).sum()
 
 # %% ../../nbs/transcription/13_cycle.ipynb #643c0437
@@ -55,7 +58,7 @@ def l1(a: Tensor, b: Tensor) -> Tensor:
 
 
 def feature_distance(real: list[list[Tensor]], again: list[list[Tensor]]) -> Tensor:
-    """Mean over scales and layers, score maps left out, of the L1 distance of two inputs' features; `real` is detached."""
+    """Mean over scales and layers, score maps left out, of the features' L1 distance; `real` is detached."""
     pairs = [(r.detach(), a) for rs, as_ in zip(real, again) for r, a in zip(rs[:-1], as_[:-1])]
     return torch.stack([l1(r, a) for r, a in pairs]).mean()
 
@@ -121,9 +124,9 @@ PAPER_SIDES = CycleSides()
 
 # %% ../../nbs/transcription/13_cycle.ipynb #3967bb86
 def add_fakes(models: Models, batch: Batch, step: int, config: CycleConfig, sides: CycleSides = PAPER_SIDES) -> Batch:
-    """The batch with 'latent_fake' = G(audio) and 'audio_fake' = F(latent), and the same of the pairs; one call of each.
+    """The batch with 'latent_fake' = G(audio) and 'audio_fake' = F(latent), and the same of the pairs.
 
-    'latent_sampled' is what F and D_Z are given of 'latent_fake'.
+    One call of each net. 'latent_sampled' is what F and D_Z are given of 'latent_fake'.
     """
     if any(k in batch for k in ("latent_fake", "audio_fake", "paired_latent_fake")):
         return batch
@@ -175,7 +178,7 @@ def matching_loss(models: Models, batch: Batch, step: int, config: CycleConfig, 
 
 # %% ../../nbs/transcription/13_cycle.ipynb #62c541c1
 def translated_pairs(models: Models, batch: Batch, step: int, config: CycleConfig) -> Batch:
-    """The batch's paired keys with 'paired_latent', 'paired_latent_fake' and, where there is an F, 'paired_audio_fake'."""
+    """The batch's pairs with 'paired_latent', 'paired_latent_fake' and, where there is an F, 'paired_audio_fake'."""
     if "paired_audio" not in batch or "paired_score" not in batch:
         raise UserError(
             "a supervised loss needs 'paired_audio' and 'paired_score' in the batch; without pairs leave it out"
@@ -184,7 +187,7 @@ def translated_pairs(models: Models, batch: Batch, step: int, config: CycleConfi
 
 
 def supervised_loss(models: Models, batch: Batch, step: int, config: CycleConfig) -> Batch:
-    """{'sup_latent', 'sup_audio', 'total'} on the pairs: L1 of G(x*) from z* and, where there is an F, of F(z*) from x*."""
+    """{'sup_latent', 'sup_audio', 'total'} on the pairs: L1 of G(x*) from z* and, with an F, of F(z*) from x*."""
     pairs = translated_pairs(models, batch, step, config)
     terms = {"sup_latent": l1(pairs["paired_latent_fake"], pairs["paired_latent"])}
     if "F" in models:

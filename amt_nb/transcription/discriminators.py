@@ -113,14 +113,14 @@ class MultiScaleDiscriminator(nn.Module):
 
 # %% ../../nbs/transcription/12_discriminators.ipynb #709ecfbe
 class SpectrogramDiscriminator(MultiScaleDiscriminator):
-    """D_X: is this CQT (B, 1, T, 352) a recording's or rendered? Scales of features, as `MultiScaleDiscriminator`."""
+    """D_X: is this CQT (B, 1, T, 352) a recording's or rendered? Scales, as `MultiScaleDiscriminator`."""
 
     def __init__(self, config: DiscriminatorConfig = DiscriminatorConfig()):
         super().__init__(1, config)
 
 # %% ../../nbs/transcription/12_discriminators.ipynb #c990a588
 class LatentDiscriminator(MultiScaleDiscriminator):
-    """D_Z: is this latent (B, 8, T/8, 11) a score's or transcribed? Scales of features, as `MultiScaleDiscriminator`."""
+    """D_Z: is this latent (B, 8, T/8, 11) a score's or transcribed? Scales, as `MultiScaleDiscriminator`."""
 
     def __init__(self, config: DiscriminatorConfig = LatentDiscriminatorConfig()):
         super().__init__(LATENT_CHANNELS, config)

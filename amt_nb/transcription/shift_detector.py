@@ -27,8 +27,8 @@ from ..workshop.streaming import cqt_magnitude, level_db, SILENCE_DB
 class Shift(namedtuple("Shift", "semitones confidence")):
     """What `estimate_shift` finds: (semitones, confidence), and `words`.
 
-    semitones: int by which the roll is too high, negative where it is too low. confidence: 0..1, believe it from 0.5 on.
-    words: what was found, or why the confidence is low.
+    semitones: int by which the roll is too high, negative where it is too low. confidence: 0..1, to be believed from
+    0.5 on. words: what was found, or why the confidence is low.
     """
 
     def __new__(cls, semitones: int, confidence: float, words: str = ""):
@@ -57,7 +57,10 @@ def contrast(db: np.ndarray) -> np.ndarray:
 
 # %% ../../nbs/transcription/17_shift_detector.ipynb #9bd1d962
 def rises(db: np.ndarray) -> np.ndarray:
-    """How much each bin of a spectrogram (T, 352) in dB gains from 60 ms before to 60 ms after a frame, in units of 10 dB; 0 where it falls."""
+    """How much each bin of a spectrogram (T, 352) in dB gains from 60 ms before to 60 ms after a frame.
+
+    In units of 10 dB; 0 where it falls.
+    """
     from scipy.ndimage import uniform_filter1d
 
     x = uniform_filter1d(np.maximum(db, FLOOR_DB) / 10, 3, axis=0, mode="nearest")
@@ -82,7 +85,8 @@ def onset_hills(roll: np.ndarray) -> np.ndarray:
 def fingerprints(db: np.ndarray, roll: np.ndarray) -> np.ndarray:
     """(3, 88, 352): what the spectrogram (T, 352) in dB looks like while key k of the roll (T, 88) is down, on average.
 
-    Three witnesses: the mean contrast where the mean roll is; the contrast that comes and goes with the note; the rise at its start.
+    Three witnesses: the mean contrast where the mean roll is; the contrast that comes and goes with the note; the rise
+    at its start.
     """
     e, up, r, o = contrast(db), rises(db), roll.astype(np.float32), onset_hills(roll)
     n, m = max(r.sum(), 1), max(o.sum(), 1)
@@ -129,7 +133,10 @@ TUNINGS = np.arange(-3, 4)  # bins by which a recording may be sharp: half a sem
 
 @lru_cache(maxsize=1)
 def knowledge() -> dict:
-    """What the experiment A_shift_detector has fitted: 'weights' (3 witnesses, 3 registers, 24 offsets), 'outside', 'out_of_tune', 'unshifted', 'power'."""
+    """What the experiment A_shift_detector has fitted.
+
+    'weights' (3 witnesses, 3 registers, 24 offsets), 'outside', 'out_of_tune', 'unshifted', 'power'.
+    """
     import amt_nb
 
     said = json.loads((Path(amt_nb.__file__).parent / "weights" / "pitch_shift.json").read_text())
@@ -149,7 +156,10 @@ def salience(prints: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 # %% ../../nbs/transcription/17_shift_detector.ipynb #16b5cf53
 def scores(prints: np.ndarray, key_shares: np.ndarray, known: dict | None = None) -> np.ndarray:
-    """(49, 7): how well each of SHIFTS, with each of TUNINGS, explains the fingerprints; key_shares (88,): of the roll's cells."""
+    """(49, 7): how well each of SHIFTS, with each of TUNINGS, explains the fingerprints.
+
+    key_shares (88,): of the roll's cells.
+    """
     known = known or knowledge()
     fit = salience(prints, known["weights"])
     own = BINS_PER_KEY * (np.arange(N_KEYS) - SHIFTS[:, None, None]) + TUNINGS[:, None]  # (49, 7, 88)
@@ -264,7 +274,7 @@ def excerpts(n: int) -> list[slice]:
 
 
 def estimate_shift(wave, sr: int, roll) -> Shift:
-    """(semitones by which the roll is too high, confidence 0..1), from the recording alone; `.words` say what is doubtful.
+    """(semitones by which the roll is too high, confidence 0..1), from the recording alone; `.words` are its doubts.
 
     wave: (S,) at sr Hz, or what `prepare_wave` takes; roll: (T, 88) bool at 50 frames a second, beginning with the
     wave. Shifts of two octaves each way are tried, and tunings up to half a semitone. UserError for what is no sound

@@ -25,7 +25,7 @@ def narrow(n_in: int, n_out: int, stride: tuple[int, int]) -> nn.Module:
 # %% ../../nbs/transcription/11_translators.ipynb #31bf4ae1
 @dataclass(frozen=True)
 class TranslatorConfig:
-    """Numbers of a translator, G or F; the defaults are the [paper] size (METHOD A4). Stages count from the CQT down."""
+    """Numbers of a translator, G or F; the defaults are the [paper] size (METHOD A4). Stages go from the CQT down."""
 
     width: int = 32  # features beside the CQT
     multipliers: tuple[int, ...] = (1, 2, 2, 4, 8)  # width of each stage, in units of `width`
@@ -60,16 +60,19 @@ class TranslatorConfig:
 
 # %% ../../nbs/transcription/11_translators.ipynb #a0dd810e
 def stack_partials(x, steps):
-    """CQT (B, 1, T, bins) -> (B, len(steps), T, bins); copy i holds at bin k what x has at k + steps[i], silence (−1) outside."""
+    """CQT (B, 1, T, bins) -> (B, len(steps), T, bins); copy i holds at bin k what x has at k + steps[i].
+
+    Outside there is silence (-1).
+    """
     below, above, bins = max(0, -min(steps)), max(0, max(steps)), x.shape[-1]
     wide = F.pad(x, (below, above), value=-1.0)
     return torch.cat([wide[..., below + s : below + s + bins] for s in steps], 1)
 
 # %% ../../nbs/transcription/11_translators.ipynb #1d82a380
 def spread_partials(x: Tensor, steps: list[int]) -> Tensor:
-    """(B, len(steps), T, 352) -> (B, 1, T, 352): adds what copy i has at bin k to bin k + steps[i], nothing from outside.
+    """(B, len(steps), T, 352) -> (B, 1, T, 352): adds what copy i has at bin k to bin k + steps[i].
 
-    The transpose of `stack_partials`.
+    Nothing comes from outside. The transpose of `stack_partials`.
     """
     return torch.stack([F.pad(x[:, i : i + 1], (n, -n)) for i, n in enumerate(steps)]).sum(0)
 
@@ -115,7 +118,10 @@ class Transcriber(nn.Module):
 
 # %% ../../nbs/transcription/11_translators.ipynb #2a4d7373
 class LatentToAudio(nn.Module):
-    """F, the renderer: score latent (B, 8, T/8, 11) -> CQT (B, 1, T, 352) in (-1, 1). `AudioToLatent` mirrored. Source: METHOD A4."""
+    """F, the renderer: score latent (B, 8, T/8, 11) -> CQT (B, 1, T, 352) in (-1, 1).
+
+    `AudioToLatent` mirrored. Source: METHOD A4.
+    """
 
     def __init__(self, config: TranslatorConfig = TranslatorConfig()):
         super().__init__()
