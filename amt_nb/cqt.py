@@ -41,7 +41,7 @@ def bin_hz() -> np.ndarray:
     """Centre frequencies of the bins, (352,) Hz: from A0 upwards in quarters of a semitone."""
     return F_MIN_HZ * 2 ** (np.arange(N_BINS) / BINS_PER_OCTAVE)
 
-
+# %% ../nbs/02_cqt.ipynb #587bb09f
 def kernel_s(config: CQTConfig = CQTConfig()) -> np.ndarray:
     """Length of each bin's window, (352,) seconds: `filter_scale` times Q periods (Brown 1991, eq. 2)."""
     q = config.filter_scale / (2 ** (1 / BINS_PER_OCTAVE) - 1)
@@ -81,7 +81,7 @@ def decimation(sr: int, config: CQTConfig = CQTConfig()) -> int:
         return 1  # short windows have wide bands
     return max(d for d in range(1, max(sr // 14000, 1) + 1) if sr // FPS % d == 0)
 
-
+# %% ../nbs/02_cqt.ipynb #987bb237
 def low_pass(sr: int, factor: int) -> np.ndarray:
     """Taps (odd number, sum 1) of a Kaiser low-pass: flat to 5 kHz, -90 dB from sr / factor - 5 kHz (Kaiser 1974)."""
     transition = (sr / factor - 2 * BAND_HZ) / sr
@@ -92,10 +92,13 @@ def low_pass(sr: int, factor: int) -> np.ndarray:
 
 # %% ../nbs/02_cqt.ipynb #755b181b
 class Plan:
-    """Weights of the 352 bins for blocks of `n_frames` frames (`n_samples` samples) at `sr` Hz; `factor` samples become one.
+    """Weights of the 352 bins for blocks of `n_frames` frames (`n_samples` samples) at `sr` Hz.
 
-    Bin k reads `width[k]` lines from line `first[k]` on, with weights `weights[start[k]:start[k + 1]]`, filled up with zeros to whole rows of n_frames.
-    `gain` (n_lines,) undoes the low-pass and moves the frames to their centre; None if there is nothing to do.
+    `factor` samples become one.
+
+    Bin k reads `width[k]` lines from line `first[k]` on, with weights `weights[start[k]:start[k + 1]]`, filled up with
+    zeros to whole rows of n_frames. `gain` (n_lines,) undoes the low-pass and moves the frames to their centre; None if
+    there is nothing to do.
     """
 
     def __init__(self, sr: int, n_frames: int, config: CQTConfig, factor: int = 1):
@@ -124,7 +127,7 @@ class Plan:
             gain /= np.interp(hz, np.arange(4097) * self.sr / 8192, response)
         return gain.astype(np.complex64)
 
-
+# %% ../nbs/02_cqt.ipynb #1ea312cd
 @lru_cache(maxsize=8)
 def plan_for(sr: int, n_frames: int, config: CQTConfig, factor: int = 1) -> Plan:
     """The `Plan` for these numbers, kept for the next block; the eight last used stay in memory, 20 MB each at most."""
@@ -132,7 +135,9 @@ def plan_for(sr: int, n_frames: int, config: CQTConfig, factor: int = 1) -> Plan
 
 # %% ../nbs/02_cqt.ipynb #f5f0254d
 def decimate(x: np.ndarray, taps: np.ndarray, factor: int, each: int = 32) -> np.ndarray:
-    """Every `factor`-th value of x (S,) filtered with `taps` (odd number, centred), silence outside: (S // factor,) float32."""
+    """Every `factor`-th value of x (S,) filtered with `taps` (odd number, centred), silence outside: (S // factor,)
+    float32.
+    """
     n, edge = len(x) // factor, len(taps) // 2
     sieve, rows = np.zeros(((each - 1) * factor + len(taps), each), np.float32), -(-n // each)
     for i in range(each):
@@ -145,7 +150,9 @@ def decimate(x: np.ndarray, taps: np.ndarray, factor: int, each: int = 32) -> np
 
 # %% ../nbs/02_cqt.ipynb #3fa29500
 def fold(x: np.ndarray, plan: Plan) -> np.ndarray:
-    """Every bin's band of a spectrum x (n_lines,), weighted, and folded modulo n_frames from its first line on: (352, n_frames) complex64."""
+    """Every bin's band of a spectrum x (n_lines,), weighted, and folded modulo n_frames from its first line on: (352,
+    n_frames) complex64.
+    """
     n, first, start = plan.n_frames, plan.first.tolist(), plan.start.tolist()
     both = np.zeros((2, len(x) + n), np.float32)
     both[0, : len(x)], both[1, : len(x)] = x.real, x.imag
@@ -160,7 +167,9 @@ def fold(x: np.ndarray, plan: Plan) -> np.ndarray:
 
 # %% ../nbs/02_cqt.ipynb #4ca6a879
 def block_magnitude(block: np.ndarray, plan: Plan, left: int = 0, n: int | None = None) -> np.ndarray:
-    """Magnitudes (n, 352) float32 of the frames from `left` on of one block (plan.n_samples,) float32, taken as periodic."""
+    """Magnitudes (n, 352) float32 of the frames from `left` on of one block (plan.n_samples,) float32, taken as
+    periodic.
+    """
     if plan.taps is not None:
         block = decimate(block, plan.taps, plan.factor)
     x = np.fft.rfft(block)[: plan.n_lines].astype(np.complex64, copy=False)
@@ -171,7 +180,9 @@ def block_magnitude(block: np.ndarray, plan: Plan, left: int = 0, n: int | None 
 
 # %% ../nbs/02_cqt.ipynb #moved1cqt
 def move(x, steps: int, fill=0):
-    """x (..., n), array or tensor, moved up by `steps` places along its last axis (down where negative); what leaves is lost, `fill` comes in.
+    """x (..., n), array or tensor, moved up by `steps` places along its last axis (down where negative).
+
+    What leaves is lost, `fill` comes in.
 
     fill: a number, or what broadcasts over x. One key up is 1 place of a roll (..., 88) and 4 of a CQT (..., 352).
     """

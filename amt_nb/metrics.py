@@ -189,7 +189,10 @@ def show_scores(metrics: dict[str, dict]) -> None:
 
 # %% ../nbs/03_metrics.ipynb #d68468e0
 def share_within(errors_s, tolerance_s: float) -> float:
-    """Share of events whose error is less than `tolerance_s`; NaN (never aligned) is a miss; UserError without events."""
+    """Share of events whose error is less than `tolerance_s`; NaN (never aligned) is a miss.
+
+    UserError without events.
+    """
     errors_s = np.asarray(errors_s, float)
     if errors_s.size == 0:
         raise UserError("a piece without events has no alignment accuracy")
@@ -197,5 +200,8 @@ def share_within(errors_s, tolerance_s: float) -> float:
 
 # %% ../nbs/03_metrics.ipynb #ca745951
 def alignment_accuracy(errors_s: list, tolerance_s: float = 0.05) -> float:
-    """Mean over pieces of the share of events within `tolerance_s`; `errors_s`: one array of seconds a piece [B §IV]."""
+    """Mean over pieces of the share of events within `tolerance_s`.
+
+    `errors_s`: one array of seconds a piece [B §IV].
+    """
     return float(np.mean([share_within(e, tolerance_s) for e in errors_s]))

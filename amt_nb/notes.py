@@ -22,7 +22,7 @@ def empty_notes(n: int = 0) -> np.ndarray:
     """A note array of `n` zeroed notes."""
     return np.zeros(n, NOTE_DTYPE)
 
-
+# %% ../nbs/01_notes.ipynb #6c49b1ff
 def sort_notes(notes: np.ndarray) -> np.ndarray:
     """`notes` sorted by onset, then pitch (then offset and instrument, so that the order is one)."""
     return notes[np.lexsort((notes["instrument"], notes["offset_s"], notes["pitch"], notes["onset_s"]))]
@@ -67,7 +67,7 @@ def first_frame(onset_s) -> np.ndarray:
     """Frame that contains each onset: floor(onset x 50), with a millionth of a frame for rounding errors."""
     return np.floor(np.asarray(onset_s) * FPS + 1e-6).astype(np.int64)
 
-
+# %% ../nbs/01_notes.ipynb #da0be67d
 def end_frame(onset_s, offset_s) -> np.ndarray:
     """First frame after each note: offset x 50 rounded half up, and at least one frame after the onset's."""
     return np.maximum(first_frame(onset_s) + 1, np.floor(np.asarray(offset_s) * FPS + 0.5 + 1e-6).astype(np.int64))
@@ -77,7 +77,7 @@ def on_keyboard(notes: np.ndarray) -> np.ndarray:
     """The notes whose pitch has a row in a roll (21..108)."""
     return notes[(notes["pitch"] >= PITCH_MIN) & (notes["pitch"] <= PITCH_MAX)]
 
-
+# %% ../nbs/01_notes.ipynb #a0cb8c56
 def to_roll(notes: np.ndarray, n_frames: int | None = None) -> np.ndarray:
     """Which key is down when: bool (T, 88); T is `n_frames`, or ends with the last note."""
     notes = on_keyboard(notes)
@@ -103,14 +103,14 @@ def pitch_to_hz(pitch):
     """Frequency of a MIDI pitch in equal temperament, A4 = 69 = 440 Hz."""
     return 440 * 2 ** ((np.asarray(pitch, float) - 69) / 12)
 
-
+# %% ../nbs/01_notes.ipynb #3fb7c555
 def pitch_name(pitch: int) -> str:
     """Name of a MIDI pitch: 21 is 'A0', 60 is 'C4'."""
     return ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")[int(pitch) % 12] + str(
         int(pitch) // 12 - 1
     )
 
-
+# %% ../nbs/01_notes.ipynb #83b9a00f
 def pitch_axis(ax, low: int = PITCH_MIN, high: int = PITCH_MAX):
     """`ax` with pitch upwards from `low` to `high`, some C, E and G named, and time in seconds to the right."""
     named = (0, 4, 7) if high - low < 24 else (0,)
@@ -179,9 +179,9 @@ def columns_of(roll, name: str = "roll") -> np.ndarray:
         )
     return roll if roll.ndim == 2 else np.moveaxis(roll, 0, 1).reshape(roll.shape[1], -1)
 
-
+# %% ../nbs/01_notes.ipynb #803e071c
 def runs(on: np.ndarray, pad: int = 1) -> tuple[np.ndarray, np.ndarray, int]:
-    """Starts and ends of the runs of True in `on` (T, C), as places c x W + t + 1 on one line of width W = T + 1 + pad."""
+    """Starts and ends of the runs of True in `on` (T, C), as places c x W + t + 1 on a line, with W = T + 1 + pad."""
     n_frames, n_columns = on.shape
     width = n_frames + 1 + pad
     line = np.zeros((n_columns, width), bool)
@@ -229,7 +229,10 @@ def merge_unisons(notes: np.ndarray, within_s: float = 1e-3) -> np.ndarray:
 
 # %% ../nbs/01_notes.ipynb #f45f074e
 def cut_restrikes(notes: np.ndarray) -> np.ndarray:
-    """Copy of `notes` in which each ends no later than the next of its pitch and instrument begins; sorted by onset, then pitch."""
+    """Copy of `notes` in which each ends no later than the next of its pitch and instrument begins.
+
+    Sorted by onset, then pitch.
+    """
     n = notes[np.lexsort((notes["onset_s"], notes["pitch"], notes["instrument"]))]
     same = (np.diff(n["pitch"]) == 0) & (np.diff(n["instrument"]) == 0) & (np.diff(n["onset_s"]) > 0)
     n["offset_s"][:-1][same] = np.minimum(n["offset_s"][:-1], n["onset_s"][1:])[same]

@@ -29,7 +29,9 @@ from ..workshop.weights import read_weights
 
 # %% ../../nbs/transcription/20_transcribe.ipynb #677b3c97
 def weights_file(weights=None) -> Path:
-    """Path of the weights: a path is taken as it is, a name or None ('piano-100k') is looked up among those of the package."""
+    """Path of the weights: a path is taken as it is, a name or None ('piano-100k') is looked up among those of the
+    package.
+    """
     import amt_nb
 
     folder = Path(amt_nb.__file__).parent / "weights"
@@ -46,7 +48,9 @@ def weights_file(weights=None) -> Path:
 
 # %% ../../nbs/transcription/20_transcribe.ipynb #9349f390
 def load_latent_model(path, config: dict):
-    """The paper's transcriber as one net, from a file of weights: CQT (B, 1, T, 352), T a multiple of 8 -> {'frame': logits of Dec(G(x))}."""
+    """The paper's transcriber as one net, from a file of weights: CQT (B, 1, T, 352), T a multiple of 8 -> {'frame':
+    logits of Dec(G(x))}.
+    """
     import torch
     from amt_nb.transcription.score_vae import ScoreVAE, VAEConfig
     from amt_nb.transcription.translators import AudioToLatent, Transcriber, TranslatorConfig
@@ -66,9 +70,10 @@ def _load(path: Path, stamp) -> TranscriptionModel:
     net = NumpyNet(state, config["harmonic"]) if "harmonic" in config else load_latent_model(path, config)
     return TranscriptionModel(net, make(CQTConfig, config["cqt"]), make(DecodeConfig, config.get("decode") or {}), card)
 
-
+# %% ../../nbs/transcription/20_transcribe.ipynb #3eaff153
 def load_model(weights=None) -> TranscriptionModel:
-    """The model of a weights file: None (the book's), a name, a path, or a `TranscriptionModel`, which is returned as it is.
+    """The model of a weights file: None (the book's), a name, a path, or a `TranscriptionModel`, which is returned as
+    it is.
 
     UserError when there is none or when it was written by another version.
     """
@@ -82,7 +87,8 @@ def load_model(weights=None) -> TranscriptionModel:
 class ActivationStream:
     """The activations of a recording, to be gone through once; its length and level are known before.
 
-    blocks: iterator of (frames, onsets or None, velocities), (t, 88) each; n_frames, level_db, sounding: as in `Activations`.
+    blocks: iterator of (frames, onsets or None, velocities), (t, 88) each; n_frames, level_db, sounding: as in
+    `Activations`.
     """
 
     blocks: Iterator
@@ -97,7 +103,9 @@ class ActivationStream:
 
 # %% ../../nbs/transcription/20_transcribe.ipynb #00e76909
 def open_source(source, sr=None):
-    """(blocks or wave, sample rate in Hz, seconds or 0 where they are not known) of a path, a wave or an iterable of blocks."""
+    """(blocks or wave, sample rate in Hz, seconds or 0 where they are not known) of a path, a wave or an iterable of
+    blocks.
+    """
     if isinstance(source, (str, Path)):
         source = audio_blocks(source)
     if isinstance(source, AudioBlocks):
@@ -136,7 +144,10 @@ def activations(source, sr=None, model=None, progress: Callable | None = None) -
 
 # %% ../../nbs/transcription/20_transcribe.ipynb #4f569899
 def quiet_until(loud: np.ndarray, rest: int) -> np.ndarray:
-    """Last frame of each key, (88,), around which `loud` (T, 88) is False for `rest` frames to both sides; 0 where there is none."""
+    """Last frame of each key, (88,), around which `loud` (T, 88) is False for `rest` frames to both sides.
+
+    0 where there is none.
+    """
     if len(loud) < 2 * rest:
         return np.zeros(loud.shape[1], np.int64)
     count = np.cumsum(np.pad(loud, ((1, 0), (0, 0))), 0, dtype=np.int32)
@@ -155,7 +166,7 @@ def settled(rolls, first: int, done: np.ndarray, config: DecodeConfig) -> np.nda
         loud |= onsets > config.onset_threshold
     return np.maximum(done, first + quiet_until(loud, rest_frames(config)))
 
-
+# %% ../../nbs/transcription/20_transcribe.ipynb #5f016ab3
 def rest_frames(config: DecodeConfig) -> int:
     """Frames of quiet after which a key has forgotten what it played, with this decoding."""
     shift_s = max(abs(config.onset_shift_s), abs(config.offset_shift_s))
@@ -177,7 +188,8 @@ DECODED_FRAMES = 10 * 60 * FPS
 
 
 def decoded(blocks, config: DecodeConfig = DecodeConfig(), enough: int = DECODED_FRAMES) -> np.ndarray:
-    """Notes of consecutive blocks (frames, onsets or None, velocities), (t, 88) each: those that `decode` finds in all of them at once.
+    """Notes of consecutive blocks (frames, onsets or None, velocities), (t, 88) each: those that `decode` finds in all
+    of them at once.
 
     enough: frames that are decoded at a time.
     """
@@ -200,7 +212,10 @@ def decoded(blocks, config: DecodeConfig = DecodeConfig(), enough: int = DECODED
 
 # %% ../../nbs/transcription/20_transcribe.ipynb #d324b130
 def notes_of(found: Activations | ActivationStream, model: TranscriptionModel, **changes) -> np.ndarray:
-    """The notes in what a model `found`, by that model's own decoding; `changes` replace settings of `DecodeConfig` by name."""
+    """The notes in what a model `found`, by that model's own decoding.
+
+    `changes` replace settings of `DecodeConfig` by name.
+    """
     config = make(DecodeConfig, {**asdict(model.decode), **changes})
     if isinstance(found, ActivationStream):
         return decoded(found.blocks, config)
@@ -218,7 +233,7 @@ def transcribe(wave, sr: int, weights=None, progress: Callable | None = None, **
     model = load_model(weights)
     return notes_of(stream_activations(wave, sr, model, progress), model, **changes)
 
-
+# %% ../../nbs/transcription/20_transcribe.ipynb #e94cdf73
 def transcribe_file(path, weights=None, progress: Callable | None = None, **changes) -> np.ndarray:
     """Notes of a sound file of any length (wav, flac, ogg, mp3) in bounded memory; see `transcribe`."""
     model = load_model(weights)

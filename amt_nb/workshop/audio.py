@@ -42,9 +42,11 @@ def clipped(x: np.ndarray) -> int:
     """How many samples stand at full scale (0.999 and above)."""
     return int(np.count_nonzero(np.abs(x) >= 0.999)) if x.size and max(x.max(), -x.min()) >= 0.999 else 0
 
-
+# %% ../../nbs/workshop/audio.ipynb #2bb95ae0
 def warn_clipped(count: int, total: int, name: str) -> None:
-    """Warn if more than 0.1 % of `total` samples (and ten of them) are clipped: the sound is used as it is, with harmonics nobody played."""
+    """Warn if more than 0.1 % of `total` samples (and ten of them) are clipped: the sound is used as it is, with
+    harmonics nobody played.
+    """
     if count > max(CLIPPED_SHARE * total, 9):
         warnings.warn(
             f"{name} is clipped: {100 * count / total:.1f} % of its samples stand at full scale; expect extra notes",
@@ -68,7 +70,8 @@ def prepare_wave(wave, sr: int) -> tuple[np.ndarray, int]:
         raise UserError(f"a wave of type {wave.dtype} is no sound: give floats or integers")
     if wave.ndim not in (1, 2) or wave.ndim == 2 and min(wave.shape) > 8:
         raise UserError(
-            f"a wave of shape {wave.shape} is no sound: give (samples,), (samples, channels) or (channels, samples), up to 8 channels"
+            f"a wave of shape {wave.shape} is no sound: "
+            "give (samples,), (samples, channels) or (channels, samples), up to 8 channels"
         )
     if wave.dtype.kind in "iu":
         full = 2.0 ** (8 * wave.dtype.itemsize - 1)
@@ -121,7 +124,7 @@ def open_sound(path):
 
 # %% ../../nbs/workshop/audio.ipynb #48598069
 def promised_samples(path, f) -> int:
-    """Samples a channel that the head of an open sound file announces: more than it holds where a WAV file was cut off."""
+    """Samples a channel that the head of an open file announces: more than it holds where a WAV file was cut off."""
     if f.format != "WAV":
         return f.frames
     with open(path, "rb") as raw:
@@ -176,7 +179,8 @@ class AudioBlocks:
         self.warned = True
         if total < 0.98 * self.n_samples - 0.1 * self.sr:
             warnings.warn(
-                f"{self.path} breaks off: {total / self.sr:.1f} s of {self.n_samples / self.sr:.1f} s can be decoded, and are used",
+                f"{self.path} breaks off: {total / self.sr:.1f} s of {self.n_samples / self.sr:.1f} s can be decoded, "
+                "and are used",
                 stacklevel=4,
             )
         warn_clipped(bad, total * self.channels, str(self.path))
@@ -186,7 +190,7 @@ def audio_blocks(path, seconds: float = 30.0) -> AudioBlocks:
     """The sound file as blocks (S,) of `seconds` float32, with its `sr`: see `AudioBlocks`."""
     return AudioBlocks(path, seconds)
 
-
+# %% ../../nbs/workshop/audio.ipynb #da71a67f
 def load_audio(path) -> tuple[np.ndarray, int]:
     """(mono float32 wave (S,), sr) of a sound file at its own rate; errors and warnings as `AudioBlocks`."""
     blocks = audio_blocks(path)

@@ -16,7 +16,9 @@ from .settings import make, UserError
 
 # %% ../../nbs/workshop/decoding.ipynb #b2df1457
 def onset_peaks(onsets: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:
-    """Frames and columns where `onsets` (T, C) is over the threshold and the greatest within 2 frames (first of equals)."""
+    """Frames and columns where `onsets` (T, C) is over the threshold and the greatest within 2 frames (first of
+    equals).
+    """
     t, c = np.nonzero(onsets > threshold)
     value, peak = onsets[t, c], np.ones(len(t), bool)
     for step in (-2, -1, 1, 2):
@@ -70,7 +72,10 @@ def attach(starts, ends, peaks, reach: int):
 
 # %% ../../nbs/workshop/decoding.ipynb #f8e9cf06
 def onset_runs(starts, ends, peaks, sure, config: DecodeConfig):
-    """Runs cut at `peaks`; sure lone peaks join; runs without an onset stay from orphan_frames. Returns starts, ends, begun (has an onset)."""
+    """Runs cut at `peaks`; sure lone peaks join; runs without an onset stay from orphan_frames.
+
+    Returns starts, ends, begun (has an onset).
+    """
     starts, held = attach(starts, ends, peaks, config.reach_frames)
     lone, peaks = peaks[~held & sure], peaks[held | sure]
     starts, order = np.sort(np.append(starts, lone)), np.argsort(np.append(starts, lone), kind="stable")

@@ -14,7 +14,9 @@ from statistics import mean, stdev
 
 # %% ../../nbs/workshop/figures.ipynb #068e0cf6
 def figure_style():
-    """Sets the book's one matplotlib style: 8 x 2.4 inches at 144 dpi, thin spines, greys and magma, small PNG in notebooks."""
+    """Sets the book's one matplotlib style: 8 x 2.4 inches at 144 dpi, thin spines, greys and magma, small PNG in
+    notebooks.
+    """
     import matplotlib.pyplot as plt
 
     plt.rcParams.update(
@@ -38,7 +40,10 @@ def figure_style():
 
 # %% ../../nbs/workshop/figures.ipynb #ef9a461a
 def show_small_figures():
-    """Makes notebooks show every matplotlib figure as `figure_png`, at half its pixels' width; does nothing outside a notebook."""
+    """Makes notebooks show every matplotlib figure as `figure_png`, at half its pixels' width.
+
+    Does nothing outside a notebook.
+    """
     import matplotlib
     import matplotlib.pyplot as plt
 
@@ -47,7 +52,7 @@ def show_small_figures():
         plt.switch_backend(matplotlib.get_backend())  # now: a backend that loads later would bring its own formatter
         notebook.display_formatter.formatters["image/png"].for_type(matplotlib.figure.Figure, figure_output)
 
-
+# %% ../../nbs/workshop/figures.ipynb #b8ee9427
 def figure_output(figure) -> tuple[bytes, dict]:
     """(`figure_png`, its width and height on the page in pixels of 1/72 inch) of a figure, as a notebook wants them."""
     data = figure_png(figure)
@@ -59,7 +64,9 @@ MOST_BYTES = 100_000  # of a picture: sixty chapters of ten make 60 MB, what a c
 
 
 def figure_png(figure, most_bytes: int = MOST_BYTES) -> bytes:
-    """A matplotlib figure as PNG at its own dpi, with the largest palette (128 colours, halved down to 8) that fits `most_bytes`."""
+    """A matplotlib figure as PNG at its own dpi, with the largest palette (128 colours, halved down to 8) that fits
+    `most_bytes`.
+    """
     from PIL import Image
 
     drawn, colours = io.BytesIO(), 128
@@ -91,7 +98,7 @@ def alignments(rows, width: int) -> str:
 
 # %% ../../nbs/workshop/figures.ipynb #0190f63d
 def markdown_table(header: list, rows: list, align: str | None = None, digits: int = 1) -> str:
-    """A Markdown table as text; cells as `cell_text`, `align` a letter a column (l, r, c), by default as `alignments`."""
+    """A Markdown table as text; cells as `cell_text`, align: a letter a column (l, r, c), by default as `alignments`."""
     texts = [[cell_text(x, digits).replace("|", "\\|") for x in row] for row in rows]
     for row in texts:
         if len(row) != len(header):
@@ -133,7 +140,10 @@ def show_table(header: list, rows: list, caption: str = "", align: str | None = 
 
 # %% ../../nbs/workshop/figures.ipynb #ba94e8d0
 def mean_sd(values, digits: int = 1, times: float = 1.0) -> str:
-    """'mean ± standard deviation (n)' of the runs of one condition, times `times`; one run is its value alone, none a dash."""
+    """'mean ± standard deviation (n)' of the runs of one condition, times `times`.
+
+    One run is its value alone, none a dash.
+    """
     values = [times * float(v) for v in values]
     if len(values) < 2:
         return f"{values[0]:.{digits}f}" if values else "–"

@@ -31,7 +31,7 @@ def read_bytes(source) -> tuple[bytes, str]:
     except OSError as e:
         raise UserError(f"cannot read {source}: {e.strerror or e}") from None
 
-
+# %% ../../nbs/workshop/midi.ipynb #5cd687e4
 def parse_midi(source):
     """A mido.MidiFile and its name; UserError with the file's name when it is empty, cut off or no MIDI."""
     import mido
@@ -125,7 +125,7 @@ def pedal_spans(presses: list, end_s: float, threshold: int = PEDAL_DOWN) -> tup
             up.append(time)
     return np.array(down), np.array(up + [end_s] * (len(down) - len(up)))
 
-
+# %% ../../nbs/workshop/midi.ipynb #e175a4c3
 def read_pedal(source) -> np.ndarray:
     """Sustain pedal (CC64) of a MIDI file as PEDAL_DTYPE rows (time_s, value, channel) in time order."""
     events, _, _ = midi_events(source)
@@ -138,7 +138,7 @@ def under(time_s, down, up) -> np.ndarray:
     i = np.searchsorted(down, time_s, "right") - 1
     return np.where((i >= 0) & (time_s < np.append(up, -np.inf)[i]), i, -1)
 
-
+# %% ../../nbs/workshop/midi.ipynb #bea46147
 def hold(onset_s, offset_s, sustain, sostenuto) -> np.ndarray:
     """Offsets moved to where the dampers fall; `sustain` and `sostenuto` are (down, up) arrays of spans.
 
@@ -179,7 +179,7 @@ def program_of(changes: list, track: int, time: float) -> int:
 
 # %% ../../nbs/workshop/midi.ipynb #f14c3b49
 def collect(events: list):
-    """Key events by (track, channel, pitch), controllers by (channel, number) and programs by channel of `midi_events`."""
+    """Key events by (track, channel, pitch), controllers by (channel, number), programs by channel of `midi_events`."""
     presses, controls, programs = {}, {}, {}
     for time, track, m in events:
         if m.type in ("note_on", "note_off"):
@@ -219,11 +219,15 @@ def pedalled(columns, channel, controls, end_s, threshold, max_sustain_s) -> np.
 def read_midi(
     source, pedal: bool = False, pedal_threshold: int = PEDAL_DOWN, max_sustain_s: float | None = None
 ) -> np.ndarray:
-    """Notes of a MIDI file (path, bytes, or what `parse_midi` made of it), key-held; with `pedal`, held on to pedal-up or the next onset of the key.
+    """Notes of a MIDI file (path, bytes, or what `parse_midi` made of it), key-held.
+
+    With `pedal`, held on to pedal-up or the next onset of the key.
 
     Tempo changes count from any track, pedals per channel (CC64, CC66), drums are left out, programs become the
-    nearest of INSTRUMENTS (else 0). Two notes of one key of one channel that begin at one instant are one. `max_sustain_s`
-    ends a note that long after its key. UserError names a file that is missing, empty, cut off or damaged."""
+    nearest of INSTRUMENTS (else 0). Two notes of one key of one channel that begin at one instant are one.
+    `max_sustain_s` ends a note that long after its key. UserError names a file that is missing, empty, cut off or
+    damaged.
+    """
     events, end_s, _ = midi_events(source)
     presses, controls, programs = collect(events)
     rows = {}
@@ -251,9 +255,12 @@ def variable_length(n: int) -> bytes:
         out.append(n & 127 | 128)
     return bytes(out[::-1])
 
-
+# %% ../../nbs/workshop/midi.ipynb #1b5a9a7a
 def track_bytes(events, end: int = 0) -> bytes:
-    """A track chunk of (tick, message) in time order, message as bytes; it ends at tick `end` or with its last event."""
+    """A track chunk of (tick, message) in time order, message as bytes.
+
+    It ends at tick `end` or with its last event.
+    """
     data, now, status = [], 0, None
     for tick, message in events:
         data += [variable_length(tick - now), message[1:] if message[0] == status else message]
@@ -261,14 +268,16 @@ def track_bytes(events, end: int = 0) -> bytes:
     body = b"".join(data) + variable_length(max(end - now, 0)) + b"\xff\x2f\0"
     return b"MTrk" + struct.pack(">I", len(body)) + body
 
-
+# %% ../../nbs/workshop/midi.ipynb #12d6c5de
 def file_bytes(tracks: list, ticks_per_beat: int) -> bytes:
     """A MIDI file of format 1 made of the chunks of `track_bytes`."""
     return b"MThd" + struct.pack(">IHHH", 6, 1, len(tracks), ticks_per_beat) + b"".join(tracks)
 
 # %% ../../nbs/workshop/midi.ipynb #576128d6
 def note_ticks(notes, ticks_per_s: float) -> np.ndarray:
-    """`notes` with times in whole ticks, none shorter than a tick: of one key's notes in a tick one, each cut where the next begins."""
+    """`notes` with times in whole ticks, none shorter than a tick: of one key's notes in a tick one, each cut where the
+    next begins.
+    """
     ticks = notes.copy()
     ticks["onset_s"] = np.round(notes["onset_s"] * ticks_per_s)
     ticks["offset_s"] = np.maximum(np.round(notes["offset_s"] * ticks_per_s), ticks["onset_s"] + 1)

@@ -32,7 +32,7 @@ def _waves(rng, t, sd, period_s, n=4):
     periods, phases, a = period_s * 2 ** rng.uniform(-1, 1.5, n), rng.uniform(0, 2 * np.pi, n), rng.normal(size=n)
     return sd * (np.sin(2 * np.pi * t[:, None] / periods + phases) @ (a / np.sqrt((a**2).sum() / 2)))
 
-
+# %% ../../nbs/workshop/performances.ipynb #1f525c31
 def tempo_curve(seconds, seed=0, config=HumanConfig()):
     """(K, 2) rising pairs of score_s, played_s from 0 to `seconds`, ten a second; a pure function of its arguments."""
     rng = np.random.default_rng([seed, 1])
@@ -46,14 +46,19 @@ UNISON_S = 0.03  # onsets of one key nearer than this are one under a hand
 
 
 def played_onsets(n, curve, rng, config: HumanConfig) -> np.ndarray:
-    """Onsets (N,) of notes sorted by onset and pitch, moved by the curve and a little more; the top of a chord comes first."""
+    """Onsets (N,) of notes sorted by onset and pitch, moved by the curve and a little more.
+
+    The top of a chord comes first.
+    """
     last = np.r_[np.diff(n["onset_s"]) > 0.01, True]  # sorted by onset, pitch: the last of a chord is its top
     jitter = np.clip(rng.normal(size=len(n)), -2.5, 2.5) * config.timing_s
     return np.interp(n["onset_s"], *curve.T) + jitter - last * rng.uniform(0, 1, len(n)) * config.lead_s
 
 # %% ../../nbs/workshop/performances.ipynb #8eab25a7
 def humanise(notes, seed=0, config=HumanConfig()):
-    """The notes (N,) of a score as somebody might play them: new onsets, offsets and velocities; a pure function of its arguments.
+    """The notes (N,) of a score as somebody might play them: new onsets, offsets and velocities.
+
+    A pure function of its arguments.
 
     Every note stays, but unisons of one instrument are merged."""
     n = cut_restrikes(merge_unisons(notes, UNISON_S))

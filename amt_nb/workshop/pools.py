@@ -27,7 +27,7 @@ def chunk_queue(features, which, seed=0):
         return np.zeros((0, 2), int)
     return np.concatenate(rows)[np.argsort(np.concatenate(pace), kind="stable")]
 
-# %% ../../nbs/workshop/pools.ipynb #31c0684b
+# %% ../../nbs/workshop/pools.ipynb #67b00e87
 @dataclass(frozen=True, eq=False)
 class Pools:
     "Which chunks take part in what: arrays (M, 2) of feature index and first frame."
@@ -42,7 +42,7 @@ class Pools:
         "{'paired': minutes, 'audio': minutes, 'score': minutes}"
         return {k: round(len(getattr(self, k)) * CHUNK_FRAMES / FPS / 60, 2) for k in ("paired", "audio", "score")}
 
-
+# %% ../../nbs/workshop/pools.ipynb #8996b2e3
 @dataclass(frozen=True)
 class PoolConfig:
     "How pools are drawn."
@@ -114,7 +114,7 @@ def split(features, config=PoolConfig(), **changes):
 
     return Pools(features, paired, some(audio, a), some(score, s))
 
-# %% ../../nbs/workshop/pools.ipynb #862dc1ac
+# %% ../../nbs/workshop/pools.ipynb #becdce9c
 class Shuffles:
     """Element g of an endless row of permutations of range(n), one such row a stream: a pure function of (seed, stream, n, g)."""
 
@@ -131,7 +131,7 @@ class Shuffles:
             order = self._kept[key] = np.random.default_rng([self.seed, stream, g // n]).permutation(n)
         return int(order[g % n])
 
-
+# %% ../../nbs/workshop/pools.ipynb #0c89503e
 def rows_by_instrument(pools, min_chunks=5):
     """{instrument: rows of the paired pool in which it plays}, rare instruments left out unless all are rare; None without any."""
     rows = defaultdict(list)

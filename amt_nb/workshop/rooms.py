@@ -27,7 +27,10 @@ class RoomConfig:
 
 # %% ../../nbs/workshop/rooms.ipynb #509a7043
 def impulse_response(sr=16000, seed=0, config=RoomConfig()):
-    """(S,) float64 room impulse response whose first sample is the direct sound, 1; a pure function of its arguments."""
+    """(S,) float64 room impulse response whose first sample is the direct sound, 1.
+
+    A pure function of its arguments.
+    """
     rng = np.random.default_rng([seed, 3])
     rt60 = rng.uniform(*config.rt60_s)
     n = max(2, int(rt60 * sr))
@@ -63,7 +66,10 @@ def _biquad(kind, hz, gain_db, sr, q=0.9):
 
 # %% ../../nbs/workshop/rooms.ipynb #9db58136
 def equalise(wave, sr=16000, seed=0, config=RoomConfig()):
-    """wave (S,) through a random microphone: two shelves, two resonances, high-pass, low-pass; no sound moves earlier."""
+    """wave (S,) through a random microphone: two shelves, two resonances, high-pass, low-pass.
+
+    No sound moves earlier.
+    """
     from scipy.signal import butter, sosfilt
 
     rng = np.random.default_rng([seed, 4])

@@ -22,9 +22,12 @@ from pathlib import Path
 class UserError(ValueError):
     """What the user can repair: one line that says what is wrong, where, and what to do."""
 
-
+# %% ../../nbs/workshop/settings.ipynb #35198570
 def fails(function, *args, **named) -> None:
-    """Print the message of the UserError that function(*args, **named) must raise; AssertionError when it raises none. For cells that must fail."""
+    """Print the message of the UserError that function(*args, **named) must raise; AssertionError when it raises none.
+
+    For cells that must fail.
+    """
     try:
         function(*args, **named)
     except UserError as e:
@@ -70,7 +73,10 @@ SIZES = ("demo", "gpu", "paper")
 
 
 def with_common(sections: dict) -> dict:
-    """Sections of one file in which each of SIZES has the keys of [common] too, beneath its own; [common] itself is gone."""
+    """Sections of one file in which each of SIZES has the keys of [common] too, beneath its own.
+
+    [common] itself is gone.
+    """
     common, others = sections.get("common", {}), {s: keys for s, keys in sections.items() if s != "common"}
     return others | {size: {**common, **sections.get(size, {})} for size in SIZES}
 
@@ -103,7 +109,10 @@ def user_file(path=None) -> Path | None:
 # %% ../../nbs/workshop/settings.ipynb #7d734317
 @dataclass(frozen=True)
 class Settings:
-    """All sections as text, `settings['demo']['cqt_top_db']`; origin: for (section, key) the file and section it was written in; the file in force."""
+    """All sections as text, `settings['demo']['cqt_top_db']`.
+
+    origin: for (section, key) the file and section it was written in; the file in force.
+    """
 
     sections: dict
     origin: dict
@@ -117,13 +126,17 @@ class Settings:
 
 # %% ../../nbs/workshop/settings.ipynb #0c8ef9fc
 def origins(file, sections: dict) -> dict:
-    """{(section, key): (file, the section it was written in)} of one file's sections, each key of [common] once for every size."""
+    """{(section, key): (file, the section it was written in)} of one file's sections, each key of [common] once for
+    every size.
+    """
     common = {(size, key): (file, "common") for size in SIZES for key in sections.get("common", {})}
     return common | {(s, key): (file, s) for s, keys in sections.items() if s != "common" for key in keys}
 
-
+# %% ../../nbs/workshop/settings.ipynb #8b17c45e
 def load(path=None) -> Settings:
-    """Settings in force: the shipped settings.ini, overlaid by the user's file (see `user_file`), whose [common] wins over shipped sizes."""
+    """Settings in force: the shipped settings.ini, overlaid by the user's file (see `user_file`), whose [common] wins
+    over shipped sizes.
+    """
     shipped, mine = schema_path(), user_file(path)
     schema, written = read_ini(shipped), read_ini(mine) if mine else {}
     base = with_common(schema)
@@ -187,7 +200,10 @@ KIND_NAMES = {int: "a whole number", float: "a number", bool: "yes or no"}
 
 
 def convert_fields(cls, values: dict, where: str = "") -> dict:
-    """`values` with each entry converted to the type of that field of dataclass `cls`; UserError names the wrong one."""
+    """`values` with each entry converted to the type of that field of dataclass `cls`.
+
+    UserError names the wrong one.
+    """
     hints, known = typing.get_type_hints(cls), [f.name for f in dataclasses.fields(cls)]
     done = {}
     for name, value in values.items():
@@ -202,15 +218,21 @@ def convert_fields(cls, values: dict, where: str = "") -> dict:
 
 # %% ../../nbs/workshop/settings.ipynb #2d424f34
 def make(cls, values: dict):
-    """Instance of dataclass `cls` from {field: text or plain value}; UserError for an unknown field or a wrong value."""
+    """Instance of dataclass `cls` from {field: text or plain value}.
+
+    UserError for an unknown field or a wrong value.
+    """
     return cls(**convert_fields(cls, values))
 
 # %% ../../nbs/workshop/settings.ipynb #baf56a4c
 def fill(cls, size: str = "demo", prefix: str = "", path=None, **overrides):
-    """Dataclass `cls`, each field from key "<prefix>_<field>" of section [size]; `overrides` are stronger, None is "not given".
+    """Dataclass `cls`, each field from key "<prefix>_<field>" of section [size].
 
-    `path` as in `load`. UserError for an unknown size or override (naming the nearest) and for a value of the wrong type,
-    with the file and the section it was written in."""
+    `overrides` are stronger, None is "not given".
+
+    `path` as in `load`. UserError for an unknown size or override (naming the nearest) and for a value of the wrong
+    type, with the file and the section it was written in.
+    """
     if size not in SIZES:
         raise UserError(f"unknown size {size!r}" + nearest(size, SIZES))
     settings, start, values = load(path), f"{prefix}_" if prefix else "", {}

@@ -42,7 +42,8 @@ def diebold_mariano(loss_a, loss_b, horizon: int = 1) -> DieboldMariano:
     """Diebold-Mariano test of equal loss, with the correction of Harvey, Leybourne and Newbold (1997).
 
     `loss_a`, `loss_b`: one loss for each case, (n,), n >= 2 and > `horizon`. With horizon 1 (cases independent,
-    one a recording) it is the paired t-test. Autocovariances get Bartlett weights, so the variance is never negative."""
+    one a recording) it is the paired t-test. Autocovariances get Bartlett weights, so the variance is never negative.
+    """
     d = np.asarray(loss_a, float) - np.asarray(loss_b, float)
     n = len(d)
     if d.ndim != 1 or not 1 <= horizon < n or not np.isfinite(d).all():

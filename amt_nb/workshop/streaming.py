@@ -27,7 +27,8 @@ BLOCK_FRAMES = 768  # 15 s: longer ones leave the cache, shorter ones are all ma
 def geometry(sr: int, config: CQTConfig, n_total: int | None = None) -> tuple[int, int, int]:
     """(frames in a block, left margin, frames gained a block); one block for all `n_total` frames if they fit.
 
-    Starts and lengths are whole numbers of samples at any whole `sr`. A single block needs one margin: its end is its beginning's past.
+    Starts and lengths are whole numbers of samples at any whole `sr`. A single block needs one margin: its end is its
+    beginning's past.
     """
     unit, margin = FPS // gcd(sr, FPS), int(kernel_s(config)[0] / 2 * FPS) + 2
     if n_total is not None and n_total + margin <= BLOCK_FRAMES:
@@ -37,7 +38,7 @@ def geometry(sr: int, config: CQTConfig, n_total: int | None = None) -> tuple[in
     n, left = ceil(max(BLOCK_FRAMES, 4 * margin) / unit) * unit, ceil(margin / unit) * unit
     return n, left, (n - left - margin) // unit * unit
 
-
+# %% ../../nbs/workshop/streaming.ipynb #080e1baa
 def frame_count(n_samples: int, sr: int) -> int:
     """Frames of a wave: ceil(50 n_samples / sr), each that begins before the end."""
     return -(-n_samples * FPS // sr)
@@ -56,18 +57,22 @@ def as_blocks(source, sr: int | None = None):
         return [wave], sr
     return source, check_rate(sr)
 
-
+# %% ../../nbs/workshop/streaming.ipynb #b11b981a
 def stream(source, sr: int | None = None, config: CQTConfig = CQTConfig()) -> Iterator[tuple[int, np.ndarray]]:
-    """(first_frame, magnitudes (t, 352) float32), in order and without gaps, of a recording of any length in bounded memory.
+    """(first_frame, magnitudes (t, 352) float32), in order and without gaps, of a recording of any length in bounded
+    memory.
 
-    source: path, `AudioBlocks`, wave (see `prepare_wave`), or iterable of mono blocks of any lengths; sr in Hz unless a file knows it.
+    source: path, `AudioBlocks`, wave (see `prepare_wave`), or iterable of mono blocks of any lengths; sr in Hz unless a
+    file knows it.
     Frame n is the same whatever the blocks. UserError as `prepare_wave` and `AudioBlocks`.
     """
     return block_stream(*as_blocks(source, sr), config)
 
 # %% ../../nbs/workshop/streaming.ipynb #1a5b9d7f
 def block_windows(blocks, sr: int, config: CQTConfig) -> Iterator[tuple[int, np.ndarray, int]]:
-    """(first_frame, samples of one block of the plan, frames it gives), in order: a window that slides over mono blocks of any lengths."""
+    """(first_frame, samples of one block of the plan, frames it gives), in order: a window that slides over mono blocks
+    of any lengths.
+    """
     n_frames, left, advance = geometry(sr, config)
     window, step = np.zeros(n_frames * sr // FPS, np.float32), advance * sr // FPS
     filled, first, total = left * sr // FPS, 0, 0  # silence before the beginning
@@ -94,14 +99,16 @@ def window_magnitude(window: tuple, sr: int, config: CQTConfig) -> tuple[int, np
     (first, samples, n), (n_frames, left, _) = window, geometry(sr, config)
     return first, block_magnitude(samples, plan_for(sr, n_frames, config, decimation(sr, config)), left, n)
 
-
+# %% ../../nbs/workshop/streaming.ipynb #125f36a5
 def block_stream(blocks, sr: int, config: CQTConfig) -> Iterator[tuple[int, np.ndarray]]:
     """As `stream`, from mono blocks."""
     return (window_magnitude(window, sr, config) for window in block_windows(blocks, sr, config))
 
 # %% ../../nbs/workshop/streaming.ipynb #b8a4a8f9
 def torch_groups(plan: Plan, device):
-    """(folds, lines (k * folds * n,), weights (k, folds, n, 1)) for runs of bins, and the plan's gain, as tensors on `device`."""
+    """(folds, lines (k * folds * n,), weights (k, folds, n, 1)) for runs of bins, and the plan's gain, as tensors on
+    `device`.
+    """
     import torch
 
     if str(device) in plan.on_device:
@@ -127,7 +134,10 @@ def torch_groups(plan: Plan, device):
 
 # %% ../../nbs/workshop/streaming.ipynb #23a562c1
 def torch_magnitude(block, plan: Plan):
-    """Magnitudes (B, n_frames, 352) of a float32 tensor (B, n_samples), on its device and differentiable; needs a plan of factor 1."""
+    """Magnitudes (B, n_frames, 352) of a float32 tensor (B, n_samples), on its device and differentiable.
+
+    Needs a plan of factor 1.
+    """
     import torch
 
     groups, gain = torch_groups(plan, block.device)
@@ -167,7 +177,7 @@ def cqt_magnitude(wave, sr: int, config: CQTConfig = CQTConfig()):
         out.append(torch_magnitude(block, plan)[:, left : left + min(advance, end - first)])
     return torch.cat(out, 1).view(*wave.shape[:-1], end, N_BINS)
 
-
+# %% ../../nbs/workshop/streaming.ipynb #ae8f80c8
 def array_magnitude(wave: np.ndarray, sr: int, config: CQTConfig) -> np.ndarray:
     """As `cqt_magnitude` for a float32 array (..., S)."""
     rows, end = wave.reshape(prod(wave.shape[:-1]), wave.shape[-1]), frame_count(wave.shape[-1], sr)
@@ -241,7 +251,8 @@ KEEP_FRAMES = 15 * 60 * FPS  # of a recording up to this long the magnitudes are
 def two_passes(source, sr=None, config=CQTConfig(), progress: Callable | None = None, keep_frames: int = KEEP_FRAMES):
     """(LevelMeter, number of frames, iterator of (first_frame, magnitudes (t, 352))) of a recording, in bounded memory.
 
-    source, sr: as in `stream`, but what can be gone through once only is a UserError; progress: called with seconds read.
+    source, sr: as in `stream`, but what can be gone through once only is a UserError; progress: called with seconds
+    read.
     """
     blocks, sr = as_blocks(source, sr)
     if iter(blocks) is blocks:
@@ -258,7 +269,8 @@ def two_passes(source, sr=None, config=CQTConfig(), progress: Callable | None = 
 
 # %% ../../nbs/workshop/streaming.ipynb #ee847377
 def features(source, sr: int | None = None, config: CQTConfig = CQTConfig(), keep_frames: int = KEEP_FRAMES):
-    """Iterator of (first_frame, CQT (t, 352) in [-1, 1]) of a recording of any length, in order, in bounded memory: `cqt` in pieces.
+    """Iterator of (first_frame, CQT (t, 352) in [-1, 1]) of a recording of any length, in order, in bounded memory:
+    `cqt` in pieces.
 
     Arguments and errors as in `two_passes`.
     """
@@ -267,7 +279,10 @@ def features(source, sr: int | None = None, config: CQTConfig = CQTConfig(), kee
 
 # %% ../../nbs/workshop/streaming.ipynb #47245998
 def cqt(wave, sr: int, config: CQTConfig = CQTConfig()) -> np.ndarray:
-    """CQT (T, 352) float32 in [-1, 1] of a whole recording in memory, T = ceil(50 S / sr); `wave` as in `prepare_wave`."""
+    """CQT (T, 352) float32 in [-1, 1] of a whole recording in memory, T = ceil(50 S / sr).
+
+    `wave` as in `prepare_wave`.
+    """
     wave, sr = prepare_wave(wave, sr)
     magnitude = cqt_magnitude(wave, sr, config)
     return normalise(magnitude, level_db(magnitude, config), config.top_db)

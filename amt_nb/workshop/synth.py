@@ -40,13 +40,16 @@ def _chunks(data, start, end):
         yield name, start + 8, min(start + 8 + size, end)
         start += 8 + size + size % 2
 
-
+# %% ../../nbs/workshop/synth.ipynb #8a7ce1dd
 def _riff(name, body):
     return name + struct.pack("<I", len(body)) + body + b"\0" * (len(body) % 2)
 
 # %% ../../nbs/workshop/synth.ipynb #2ea3e17f
 def sf3_to_sf2(data):
-    """Bytes of an .sf3 font (Vorbis samples) -> bytes of the same font as .sf2 (16-bit samples); an .sf2 comes back unchanged."""
+    """Bytes of an .sf3 font (Vorbis samples) -> bytes of the same font as .sf2 (16-bit samples).
+
+    An .sf2 comes back unchanged.
+    """
     import soundfile
 
     if data[:4] != b"RIFF" or data[8:12] != b"sfbk":
@@ -89,9 +92,12 @@ def sf3_to_sf2(data):
 def _font_bytes(path, stamp):
     return sf3_to_sf2(Path(path).read_bytes())
 
-
+# %% ../../nbs/workshop/synth.ipynb #c7b7c502
 def find_font(font=None):
-    """Path of a font: None -> the default one; a path; or the file name of one of [paths] fonts. UserError when there is no such file."""
+    """Path of a font: None -> the default one; a path; or the file name of one of [paths] fonts.
+
+    UserError when there is no such file.
+    """
     if font is None:
         return default_font()
     if Path(font).expanduser().is_file():
@@ -121,17 +127,18 @@ def controller_events(channels: dict, programs: dict, pedal, volume: int, early:
             ]
     return events
 
-
+# %% ../../nbs/workshop/synth.ipynb #e0ad014a
 def sample(t: float) -> int:
     """The sample of the renderer at time t (s), 0 at least."""
     return max(0, round(t * RENDER_SR))
 
-
+# %% ../../nbs/workshop/synth.ipynb #fe0f3d0f
 def sample_midi(notes, programs: dict, pedal=None, seconds=0.0, volume=127, early_s=0.0) -> bytes:
     """A MIDI file of notes (N,) whose tick is a sample of 1/48000 s, `seconds` long at least.
 
     programs: {instrument: 0-based General MIDI program}; pedal: (K, 2) of time_s, value 0..127, for the pianos;
-    early_s: seconds by which notes are sent early, or {instrument: (88,) of them by key}. UserError beyond 15 instruments.
+    early_s: seconds by which notes are sent early, or {instrument: (88,) of them by key}. UserError beyond 15
+    instruments.
     """
     channels = {i: c + (c >= 9) for c, i in enumerate(sorted(programs))}
     if len(channels) > 15:
@@ -149,7 +156,10 @@ def sample_midi(notes, programs: dict, pedal=None, seconds=0.0, volume=127, earl
 
 # %% ../../nbs/workshop/synth.ipynb #b177137b
 def play(midi, font=None):
-    """MIDI bytes -> (S, 2) float32 at 48 kHz in [-1, 1], exactly as long as the file's last event; UserError when the font cannot be read."""
+    """MIDI bytes -> (S, 2) float32 at 48 kHz in [-1, 1], exactly as long as the file's last event.
+
+    UserError when the font cannot be read.
+    """
     import midirenderer
 
     path = find_font(font)
@@ -176,9 +186,11 @@ def _measure(program, font, keys, level_db):
         )
     )
 
-
+# %% ../../nbs/workshop/synth.ipynb #63bf32ce
 def key_attacks(program, font=None, level_db=-26.0, keys=range(21, 109)):
-    """(88,) seconds from the MIDI time of each key 21..108 until it reaches level_db of its own peak (velocity 100, renderer delay included), measured once a process; 0 where a program is silent, NaN for keys not in `keys`."""
+    """(88,) seconds from the MIDI time of each key 21..108 until it reaches level_db of its own peak (velocity 100,
+    renderer delay included), measured once a process; 0 where a program is silent, NaN for keys not in `keys`.
+    """
     program, path = program_number(program), find_font(font)
     known = _ATTACKS.setdefault((program, str(path), path.stat().st_mtime_ns, float(level_db)), {})
     missing = sorted({int(np.clip(k, 21, 108)) for k in keys} - set(known))
@@ -186,7 +198,7 @@ def key_attacks(program, font=None, level_db=-26.0, keys=range(21, 109)):
         known.update(_measure(program, path, missing, level_db))
     return np.array([known.get(k, np.nan) for k in range(21, 109)])
 
-
+# %% ../../nbs/workshop/synth.ipynb #6da329be
 def attack_s(program, font=None, level_db=-26.0):
     """Median of key_attacks over the middle octaves (every third key C3..C6), in seconds."""
     return float(np.nanmedian(key_attacks(program, font, level_db, range(48, 85, 3))[27:64:3]))
@@ -214,7 +226,10 @@ LEAD_S = 0.128  # longer than any attack; a whole number of samples at 48 and 16
 
 
 def programs_of(notes, program=None):
-    """{instrument: GM number} for the instruments in notes; program: None (INSTRUMENT_PROGRAMS), a name or number for all, or a mapping / sequence by instrument index."""
+    """{instrument: GM number} for the instruments in notes.
+
+    program: None (INSTRUMENT_PROGRAMS), a name or number for all, or a mapping / sequence by instrument index.
+    """
     present = sorted(set(notes["instrument"].tolist()))
     if program is None:
         return {i: program_number(INSTRUMENT_PROGRAMS[i]) if 0 <= i < len(INSTRUMENT_PROGRAMS) else 0 for i in present}
@@ -225,9 +240,13 @@ def programs_of(notes, program=None):
     except (KeyError, IndexError):
         raise UserError(f"the notes use instruments {present}, but program names only {program}") from None
 
-
+# %% ../../nbs/workshop/synth.ipynb #0bf76b2b
 def render(notes, sr=16000, program=None, font=None, pedal=None, seconds=None, tail_s=1.0, peak=0.5):
-    """Notes (N,) -> mono float32 (S,) at sr: a label at t is audible at t (piano: within 2 ms). program: see programs_of; font: see find_font; pedal: (K, 2) of time_s, value 0..127; seconds: exact length (None: last offset + tail_s); peak: largest amplitude (None: as rendered). Silence for no notes."""
+    """Notes (N,) -> mono float32 (S,) at sr: a label at t is audible at t (piano: within 2 ms).
+
+    program: see programs_of; font: see find_font; pedal: (K, 2) of time_s, value 0..127; seconds: exact length (None:
+    last offset + tail_s); peak: largest amplitude (None: as rendered). Silence for no notes.
+    """
     import soxr
 
     seconds = (float(notes["offset_s"].max()) if len(notes) else 0.0) + tail_s if seconds is None else float(seconds)
@@ -250,7 +269,9 @@ def render(notes, sr=16000, program=None, font=None, pedal=None, seconds=None, t
 
 # %% ../../nbs/workshop/synth.ipynb #78299665
 def legato_pedal(notes, gap_s=0.08, hold_s=4.0):
-    """Pedal events (K, 2) of time_s, value for notes (N,): up at each new bass pitch (below middle C), down gap_s later, never held longer than hold_s."""
+    """Pedal events (K, 2) of time_s, value for notes (N,): up at each new bass pitch (below middle C), down gap_s
+    later, never held longer than hold_s.
+    """
     bass = notes[notes["pitch"] < 60]
     events = []
     if not len(bass):

@@ -15,7 +15,9 @@ import sys
 
 # %% ../../nbs/workshop/threads.ipynb #1e86eb41
 def thread_count() -> int:
-    """How many threads to use: torch's number where torch is loaded, else OMP_NUM_THREADS, else the cores this process may use."""
+    """How many threads to use: torch's number where torch is loaded, else OMP_NUM_THREADS, else the cores this process
+    may use.
+    """
     if "torch" in sys.modules:
         return sys.modules["torch"].get_num_threads()
     given = os.environ.get("OMP_NUM_THREADS", "")
@@ -40,7 +42,10 @@ def products_on_one_core():
 
 # %% ../../nbs/workshop/threads.ipynb #01b16355
 def side_by_side(function: Callable, items, n_threads: int) -> Iterator:
-    """function(item) of each item, in order, computed in `n_threads` threads of one core each; few items are ahead at a time."""
+    """function(item) of each item, in order, computed in `n_threads` threads of one core each.
+
+    Few items are ahead at a time.
+    """
     if n_threads < 2:
         with products_on_one_core():
             yield from map(function, items)

@@ -23,7 +23,10 @@ SHOWN_FROM = -0.4  # what is 56 dB below the level is drawn black: noise makes a
 
 
 def draw_row(ax, cqt: np.ndarray, notes: np.ndarray, first_s: float, last_s: float):
-    """Draws one row of `figure` on `ax`: a CQT (T, 352) that begins at `first_s`, and the notes before `last_s`. Returns ax."""
+    """Draws one row of `figure` on `ax`: a CQT (T, 352) that begins at `first_s`, and the notes before `last_s`.
+
+    Returns ax.
+    """
     from matplotlib import colormaps
 
     ax.imshow(
@@ -49,7 +52,10 @@ def draw_row(ax, cqt: np.ndarray, notes: np.ndarray, first_s: float, last_s: flo
 def figure(
     cqt: np.ndarray, notes: np.ndarray, row_s: float = 20.0, title: str = "", width_in: float = 8.0, row_in: float = 2.4
 ):
-    """Matplotlib figure of a CQT (T, 352) with `notes` drawn on it, in equal rows of `row_s` seconds at most; notes beyond it are left out."""
+    """Matplotlib figure of a CQT (T, 352) with `notes` drawn on it, in equal rows of `row_s` seconds at most.
+
+    Notes beyond it are left out.
+    """
     from matplotlib.figure import Figure
 
     n_rows = max(1, -(-len(cqt) // max(1, round(row_s * FPS))))
@@ -76,7 +82,10 @@ def write_picture(path, cqt: np.ndarray, notes: np.ndarray, title: str = "") -> 
 
 # %% ../../nbs/workshop/transcription_figures.ipynb #3dfed029
 def loudness_ratio(wave: np.ndarray, other: np.ndarray) -> float:
-    """What `other` must be multiplied with to be as loud as `wave` (both (S,)) in root mean square; 0 when either is silent."""
+    """What `other` must be multiplied with to be as loud as `wave` (both (S,)) in root mean square.
+
+    0 when either is silent.
+    """
     power, mine = (float(np.mean(np.square(w, dtype=np.float64))) if len(w) else 0.0 for w in (wave, other))
     return (power / mine) ** 0.5 if power > 0 and mine > 0 else 0.0
 
@@ -112,7 +121,9 @@ SOUND_FORMATS = {".wav": ("WAV", "PCM_16"), ".flac": ("FLAC", "PCM_16"), ".ogg":
 
 
 def write_stereo(path, source, notes: np.ndarray, sr: int | None = None) -> Path:
-    """Writes `stereo` of a sound file, or of a wave (S,) at sr, and its notes to `path` (.wav, .flac, .ogg), whole or not at all."""
+    """Writes `stereo` of a sound file, or of a wave (S,) at sr, and its notes to `path` (.wav, .flac, .ogg), whole or
+    not at all.
+    """
     import soundfile
 
     path = Path(path)
