@@ -17,7 +17,8 @@ from .settings import UserError
 def convolve(x: np.ndarray, weight: np.ndarray, dilation: tuple[int, int] = (1, 1), rows: int = 16) -> np.ndarray:
     """Convolution of x (C, T, K) with weight (D, C, h, w), both float32, h and w odd, zeros outside: (D, T, K).
 
-    dilation: frames and keys from tap to tap; rows: frames computed at a time. UserError for another number of channels.
+    dilation: frames and keys from tap to tap; rows: frames computed at a time. UserError for another number of
+    channels.
     """
     (d, c, h, w), (channels, n, keys), (dt, dk) = weight.shape, x.shape, dilation
     if channels != c:
@@ -44,16 +45,21 @@ KERNELS = {
 
 
 def harmonic_steps(partials) -> list[int]:
-    """Bins from a key's own bin to each of its partials: round(48·log2 h). partials: positive numbers, 0.5 is the octave below."""
+    """Bins from a key's own bin to each of its partials: round(48·log2 h).
+
+    partials: positive numbers, 0.5 is the octave below.
+    """
     if not partials or min(partials) <= 0:
         raise UserError(f"harmonic: partials must be positive numbers, not {partials}")
     return [round(BINS_PER_OCTAVE * math.log2(h)) for h in partials]
 
 # %% ../../nbs/workshop/numpy_inference.ipynb #1353e9b8
 def harmonic_front(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, steps: list, rows: int = 32) -> np.ndarray:
-    """First layer: relu of a 5 × 9 convolution, stride (2, 4), over copies of x (2T, 352), moved by `steps`: (D, T, 88).
+    """First layer: relu of a 5 × 9 convolution, stride (2, 4), over copies of x (2T, 352), moved by `steps`: (D, T,
+    88).
 
-    weight (D, len(steps), 5, 9); bias (D, 1 or T, 1 or 88). Copies show silence (-1) beyond the spectrum, the convolution zeros.
+    weight (D, len(steps), 5, 9); bias (D, 1 or T, 1 or 88). Copies show silence (-1) beyond the spectrum, the
+    convolution zeros.
     """
     n, d, bins = len(x) // 2, len(weight), [s + j for s in steps for j in range(-4, 5)]
     low = -min(0, min(bins)) // BINS_PER_KEY * BINS_PER_KEY + BINS_PER_KEY
@@ -97,7 +103,9 @@ class BidirectionalGRU:
     """A GRU in both directions along time, the same for every key: (C, T, K) -> (C + 2M, T, K), its input first."""
 
     def __init__(self, state: dict):
-        """state: arrays weight_ih_l0 (3M, C), weight_hh_l0 (3M, M), bias_ih_l0, bias_hh_l0 (3M,), and the same with _reverse."""
+        """state: arrays weight_ih_l0 (3M, C), weight_hh_l0 (3M, M), bias_ih_l0, bias_hh_l0 (3M,), and the same with
+        _reverse.
+        """
         self.size = m = state["weight_hh_l0"].shape[1]
         half = np.r_[np.full(2 * m, 0.5), np.ones(m)].astype(np.float32)[:, None]
         self.into, self.back = [], np.zeros((2, 3 * m, m + 1), np.float32)  # the last row of h is 1: a bias
@@ -144,7 +152,8 @@ class BidirectionalGRU:
 
 # %% ../../nbs/workshop/numpy_inference.ipynb #c1017411
 class NumpyNet:
-    """The direct net (`transcription.direct`), norms folded, without torch: CQT (T, 352) in [-1, 1] -> logits (T, 88) by name.
+    """The direct net (`transcription.direct`), norms folded, without torch: CQT (T, 352) in [-1, 1] -> logits (T, 88)
+    by name.
 
     Names: 'frame', 'onset', 'velocity'.
 
@@ -152,7 +161,10 @@ class NumpyNet:
     """
 
     def __init__(self, state: dict, config: dict):
-        """state: arrays under the names of `HarmonicNet`; config: its fields 'partials', 'blocks', 'memory'. UserError when they do not fit."""
+        """state: arrays under the names of `HarmonicNet`; config: its fields 'partials', 'blocks', 'memory'.
+
+        UserError when they do not fit.
+        """
         inner = lambda name: {
             k[len(name) + 1 :]: np.asarray(v, np.float32) for k, v in state.items() if k.startswith(f"{name}.")
         }

@@ -23,7 +23,8 @@ from .threads import side_by_side, thread_count
 class TranscriptionModel:
     """A net with the CQT it was trained on, the thresholds its probabilities want, and the card that describes it.
 
-    net: a `NumpyNet`, or tensor (B, 1, T, 352) in [-1, 1] -> {'frame': logits (B, T, 88)}, perhaps with 'onset', 'velocity'.
+    net: a `NumpyNet`, or tensor (B, 1, T, 352) in [-1, 1] -> {'frame': logits (B, T, 88)}, perhaps with 'onset',
+    'velocity'.
     window, margin: frames it sees at a time, and how many of them at each end are context only; multiples of 8.
     """
 
@@ -42,7 +43,9 @@ class TranscriptionModel:
             )
 
     def activations(self, cqt: np.ndarray) -> dict[str, np.ndarray]:
-        """Probabilities (T, 88) or (I, T, 88) float32 by name ('frame', 'onset', 'velocity') of one window of a CQT (T, 352)."""
+        """Probabilities (T, 88) or (I, T, 88) float32 by name ('frame', 'onset', 'velocity') of one window of a CQT (T,
+        352).
+        """
         values = np.ascontiguousarray(cqt, np.float32)
         if isinstance(self.net, NumpyNet):
             return {name: 1 / (1 + np.exp(-logits)) for name, logits in self.net(values).items()}
@@ -52,10 +55,12 @@ class TranscriptionModel:
 
 # %% ../../nbs/workshop/transcription_model.ipynb #04129d5c
 def windows(blocks, window: int, margin: int) -> Iterator[tuple[int, int, np.ndarray]]:
-    """Overlapping windows of a stream: (first, end, values (window, F)); frames first..end-1 are values[margin:margin+end-first].
+    """Overlapping windows of a stream: (first, end, values (window, F)).
 
-    blocks: iterator of (first_frame, values (t, F)) in order, of any lengths. Silence (-1) stands before the first frame
-    and after the last. Holds one window and one block at a time.
+    Frames first..end-1 are values[margin:margin+end-first].
+
+    blocks: iterator of (first_frame, values (t, F)) in order, of any lengths. Silence (-1) stands before the first
+    frame and after the last. Holds one window and one block at a time.
     """
     step, first, buffer = window - 2 * margin, 0, None
     for _, block in blocks:
@@ -73,7 +78,9 @@ def windows(blocks, window: int, margin: int) -> Iterator[tuple[int, int, np.nda
 
 # %% ../../nbs/workshop/transcription_model.ipynb #57629405
 def fit_window(n_frames: int, model: TranscriptionModel) -> tuple[int, int]:
-    """(window, margin) in frames for a recording of `n_frames`: the model's, cut down for a short recording and to the net's reach."""
+    """(window, margin) in frames for a recording of `n_frames`: the model's, cut down for a short recording and to the
+    net's reach.
+    """
     margin = min(model.margin, getattr(model.net, "reach", None) or model.margin)
     short = -(-n_frames // LATENT_STRIDE) * LATENT_STRIDE + 2 * margin
     return min(model.window, max(short, CHUNK_FRAMES)), margin
@@ -100,7 +107,9 @@ class Activations:
 
 # %% ../../nbs/workshop/transcription_model.ipynb #768067ce
 def key_velocities(cqt: np.ndarray) -> np.ndarray:
-    """MIDI velocities (T, 88) uint8, 1..127, of a CQT (T, 352): the loudest of a key's bins in four frames from each on."""
+    """MIDI velocities (T, 88) uint8, 1..127, of a CQT (T, 352): the loudest of a key's bins in four frames from each
+    on.
+    """
     loud = cqt[:, : N_KEYS * 4].reshape(len(cqt), N_KEYS, 4).max(2)
     ahead = np.pad(loud, ((0, 3), (0, 0)), constant_values=-1)
     loud = np.max([ahead[i : len(loud) + i] for i in range(4)], axis=0)
@@ -108,14 +117,17 @@ def key_velocities(cqt: np.ndarray) -> np.ndarray:
 
 # %% ../../nbs/workshop/transcription_model.ipynb #eb953602
 def onset_velocities(outputs: dict, cqt: np.ndarray) -> np.ndarray:
-    """MIDI velocities (T, 88) uint8: the output 'velocity', a fraction of 127, or without one the `key_velocities` of the CQT."""
+    """MIDI velocities (T, 88) uint8: the output 'velocity', a fraction of 127, or without one the `key_velocities` of
+    the CQT.
+    """
     if "velocity" not in outputs:
         return key_velocities(cqt)
     return np.clip(np.round(127 * outputs["velocity"]), 1, 127).astype(np.uint8)
 
 # %% ../../nbs/workshop/transcription_model.ipynb #9340fa1d
 def activation_blocks(blocks, n_frames: int, model: TranscriptionModel) -> Iterator[tuple]:
-    """(frames, onsets or None, velocities), (t, 88) each as in `Activations`, of a normalised CQT, window by window in order.
+    """(frames, onsets or None, velocities), (t, 88) each as in `Activations`, of a normalised CQT, window by window in
+    order.
 
     blocks: iterator of (first_frame, values (t, 352)), of `n_frames` frames in all.
     """
