@@ -15,7 +15,7 @@ import sys
 import time
 from pathlib import Path
 
-EXTRAS = "book,test"
+EXTRAS = "book,test,site"
 
 
 class Failed(Exception):

@@ -46,7 +46,7 @@ def shown(output, number, told=""):
             yield "\n".join("    " + line for line in output.text.rstrip().splitlines()), None
     elif "data" in output:
         if "image/png" in output.data:
-            name = f"nbs/images/index_{number}.png"
+            name = f"media/index_{number}.png"
             yield f"![{told}]({name})", (name, base64.b64decode(output.data["image/png"]))
         elif "text/markdown" in output.data:
             yield output.data["text/markdown"].strip(), None
