@@ -14,16 +14,19 @@ from dataclasses import replace
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from ..notes import on_keyboard, sort_notes
-from .jump_dtw import first_path, local_tempo, PathConfig, recording_cells, score_cells
-from .jump_dtw import segments_of, onset_evidence, thinned, trust
+from .jump_dtw import first_path, local_tempo, onset_evidence, PathConfig, recording_cells, score_cells
+from .jump_dtw import segments_of, thinned, trust
 from ..workshop.decoding import parabola_peak
 from ..workshop.grids import FPS, N_KEYS, PITCH_MIN
 from ..workshop.scores import extrapolate
 from ..workshop.settings import UserError
+from ..workshop.time_maps import points_to_map, TimeMap
 
 # %% ../../nbs/alignment/36_refinement.ipynb #791f57dd
 def events(notes, within_s: float = 0.012) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(score time of each event (E,), index of its first key (E + 1,), keys): notes that begin within `within_s` are one event."""
+    """(score time of each event (E,), index of its first key (E + 1,), keys).
+
+    What begins within `within_s` is one event."""
     notes = sort_notes(on_keyboard(notes))
     times, starts = [], []
     for i, onset in enumerate(notes["onset_s"].tolist()):
@@ -34,10 +37,10 @@ def events(notes, within_s: float = 0.012) -> tuple[np.ndarray, np.ndarray, np.n
 
 
 def evidence_near(evidence, starts, keys, base, reach: int) -> np.ndarray:
-    """Evidence (E, 2·reach + 1) of each event at the frames base - reach .. base + reach; evidence (T, 88), base (E,) in -reach .. T + reach.
+    """Evidence (E, 2·reach + 1) of each event at the frames base - reach .. base + reach.
 
-    Outside the recording nothing is known, so the evidence is 0: else events beyond its end would be squeezed into it.
-    """
+    evidence (T, 88); base (E,) in -reach .. T + reach. Outside the recording nothing is known, so the evidence is 0:
+    else events beyond its end would be squeezed into it."""
     wide = sliding_window_view(np.pad(evidence, ((2 * reach, 2 * reach + 1), (0, 0))), 2 * reach + 1, 0)
     count = np.diff(starts)
     return (
@@ -47,10 +50,12 @@ def evidence_near(evidence, starts, keys, base, reach: int) -> np.ndarray:
 
 
 def placed(found, base, expected, spread, most: float) -> np.ndarray:
-    """Frame offsets (E,) that make the most of `found` (E, W) when event e should come expected[e] ± spread[e] frames after the one before.
+    """Frame offsets (E,) that make the most of `found` (E, W).
 
-    Huber's penalty, so that a breath costs no more than it is long, and never more than `most`. base (E,) must not fall.
-    """
+    Event e is expected[e] ± spread[e] frames after the last.
+
+    Huber's penalty, so that a breath costs no more than it is long, and never more than `most`. base (E,) must not
+    fall."""
     (E, W), apart = found.shape, np.arange(found.shape[1] - 1, -found.shape[1], -1)
     D, back, every = found[0], np.zeros((E, W), np.int16), np.arange(W)
     penalty = np.empty(2 * W - 1, np.float32)
@@ -73,8 +78,8 @@ def placed(found, base, expected, spread, most: float) -> np.ndarray:
 class Segment:
     """A part of the recording that runs through the score without a jump.
 
-    score_s (E,): the score's events, rising; frame (E,): where they are heard, in frames and parts of them; evidence (E,).
-    """
+    score_s (E,): the score's events, rising; frame (E,): where they are heard, in frames and parts of them; evidence
+    (E,)."""
 
     score_s: np.ndarray
     frame: np.ndarray
@@ -87,32 +92,30 @@ class Segment:
 
 
 def place_events(score_s, frame, onsets, notes, config: PathConfig = PathConfig()) -> Segment:
-    """The events of `notes` placed to the frame near a stretch of the first path (points score_s, frame).
+    """The events of `notes` placed to the frame near a segment of the first path (points score_s, frame).
 
-    onsets: probabilities (T, 88) of strokes.
+    onsets: probabilities (T, 88).
     """
     times, starts, keys = events(notes)
     for half_s in config.smooth_s:
         line, tempo = local_tempo(score_s, frame, times, half_s)
         reach = round(config.reach_s * FPS * (1 if half_s == config.smooth_s[0] else 0.5))
-        within = (times >= score_s[0]) & (
-            times <= score_s[-1]
-        )  # there the path itself is nearer than a line through it
+        # where the path is known, it is nearer than a line through it
+        within = (times >= score_s[0]) & (times <= score_s[-1])
         line = np.maximum.accumulate(np.where(within, np.interp(times, score_s, frame), line))
         base = np.clip(np.round(line), -reach, len(onsets) + reach).astype(np.int64)
         expected = np.r_[0, np.diff(times) * (tempo[1:] + tempo[:-1]) / 2]
-        first, end = (
-            int(np.clip(edge, 0, len(onsets))) for edge in (base[0] - reach, base[-1] + reach + 1)
-        )  # base does not fall
+        edges = base[0] - reach, base[-1] + reach + 1  # base does not fall
+        first, end = (int(np.clip(edge, 0, len(onsets))) for edge in edges)
         found = evidence_near(onset_evidence(onsets[first:end]), starts, keys, base - first, reach)
         offset = placed(found, base, expected, config.jitter_frames + config.rubato * expected, config.pause_penalty)
         frame, score_s = (base - reach + offset).astype(float), times
-    heard_at = frame + fraction_of(onsets, starts, keys, frame.astype(int))
-    return Segment(times, heard_at - config.late_s * FPS, found[np.arange(len(times)), offset])
+    at = frame + fraction_of(onsets, starts, keys, frame.astype(int))
+    return Segment(times, at - config.late_s * FPS, found[np.arange(len(times)), offset])
 
 # %% ../../nbs/alignment/36_refinement.ipynb #b183d676
 def fraction_of(onsets, starts, keys, frame) -> np.ndarray:
-    """Where within its frame each event is struck, -0.49..0.49: the top of the parabola through three frames."""
+    """Where within its frame each event begins, -0.49..0.49: the top of the parabola through three frames."""
     around = np.zeros((3, len(frame)))
     for d in range(3):
         at = np.clip(np.repeat(frame, np.diff(starts)) + d - 1, 0, len(onsets) - 1)
@@ -122,7 +125,9 @@ def fraction_of(onsets, starts, keys, frame) -> np.ndarray:
 
 # %% ../../nbs/alignment/36_refinement.ipynb #77c33304
 def meeting_frame(before: Segment, after: Segment, guess: float, reach: float) -> float:
-    """The frame within `reach` of `guess` at which leaving `before` for `after` explains most notes; between two events."""
+    """The frame within `reach` of `guess` at which leaving `before` for `after` explains most notes.
+
+    Between two events."""
     marks = np.r_[before.frame, after.frame]
     marks = np.unique(np.r_[guess, marks[np.abs(marks - guess) <= reach]])
     edges = np.r_[marks - 0.5, marks + 0.5]  # just before and just after each event
@@ -131,17 +136,17 @@ def meeting_frame(before: Segment, after: Segment, guess: float, reach: float) -
     return float(edges[np.argmax(gain)])
 
 # %% ../../nbs/alignment/36_refinement.ipynb #a4bc4a8c
-def corridor_path(heard, score, centre, half: int) -> np.ndarray:
+def corridor_path(recording, score, centre, half: int) -> np.ndarray:
     """Score cell (N,) of each recording cell within `half` of `centre` (N,), moving 0, 1 or 2 on.
 
-    heard (N, D), score (M, D): a product of rows is the agreement; beyond the score it is -10.
+    recording (N, D), score (M, D): a product of rows is the agreement; beyond the score it is -10.
     """
-    W, N, shift = 2 * half + 1, len(heard), np.diff(centre, prepend=centre[:1])
+    W, N, shift = 2 * half + 1, len(recording), np.diff(centre, prepend=centre[:1])
     side, back, none = int(np.abs(shift).max()) + 2, np.zeros((N, W), np.uint8), np.float32(-1e30)
     before, D, steps = np.full(W + 2 * side, none), np.zeros(W, np.float32), np.array([1, 0, 2], np.uint8)
     for first in range(0, N, 256):
         at = centre[first : first + 256, None] + np.arange(-half, half + 1)
-        fit = np.einsum("nk,nwk->nw", heard[first : first + 256], score[np.clip(at, 0, len(score) - 1)])
+        fit = np.einsum("nk,nwk->nw", recording[first : first + 256], score[np.clip(at, 0, len(score) - 1)])
         for n, row in enumerate(np.where((at >= 0) & (at < len(score)), fit, np.float32(-10)), first):
             before[side : side + W] = D
             choice = np.stack(
@@ -158,12 +163,14 @@ def corridor_path(heard, score, centre, half: int) -> np.ndarray:
 
 # %% ../../nbs/alignment/36_refinement.ipynb #c0904dfe
 def finer(frames, onsets, notes, frame, score_s, coarse: int, cell_s: float, config: PathConfig = PathConfig()):
-    """(frame, score_s) of a stretch again, in cells of config.cell_frames; it was found in cells of `coarse` frames, `cell_s` score seconds each."""
+    """(frame, score_s) of a segment again, in cells of config.cell_frames.
+
+    It was found in cells of `coarse` frames, `cell_s` score seconds each."""
     if coarse <= config.cell_frames:
         return frame, score_s
     cell, first = config.cell_frames, int(frame[0] - coarse / 2)
     step_s, end = cell_s * cell / coarse, min(len(frames), int(frame[-1] + coarse / 2))
-    heard = recording_cells(frames[first:end], onsets[first:end], cell, config)
+    recording = recording_cells(frames[first:end], onsets[first:end], cell, config)
     origin = max(0.0, score_s[0] - 4 * cell_s)
     part = notes[(notes["offset_s"] > origin) & (notes["onset_s"] < score_s[-1] + 4 * cell_s)].copy()
     for edge in ("onset_s", "offset_s"):
@@ -171,10 +178,10 @@ def finer(frames, onsets, notes, frame, score_s, coarse: int, cell_s: float, con
     score = score_cells(
         part[part["offset_s"] > part["onset_s"]], step_s, int((score_s[-1] - origin + 4 * cell_s) / step_s) + 2
     )
-    at = first + (np.arange(len(heard[0])) + 0.5) * cell
+    at = first + (np.arange(len(recording[0])) + 0.5) * cell
     centre = np.round((np.interp(at, frame, score_s) - origin) / step_s).astype(np.int64)
     rows = (
-        np.hstack([heard[0] - heard[0].mean(0), config.onset_weight * onset_evidence(heard[1], 0.15)]),
+        np.hstack([recording[0] - recording[0].mean(0), config.onset_weight * onset_evidence(recording[1], 0.15)]),
         np.hstack(score),
     )
     path = corridor_path(*(np.asarray(r, np.float32) for r in rows), centre, 2 + 2 * coarse // cell)
@@ -182,14 +189,14 @@ def finer(frames, onsets, notes, frame, score_s, coarse: int, cell_s: float, con
 
 # %% ../../nbs/alignment/36_refinement.ipynb #43929f22
 def detected_onsets(onsets, threshold: float = 0.3) -> np.ndarray:
-    """Frames (T, 88) bool at which a key's stroke probability has a peak of at least `threshold`."""
+    """Frames (T, 88) bool at which a key's onset probability has a peak of at least `threshold`."""
     onsets = np.asarray(onsets, np.float32)
     beside = np.pad(onsets, ((1, 1), (0, 0)))
     return (onsets >= threshold) & (onsets >= beside[:-2]) & (onsets > beside[2:])
 
 
 def expected_onsets(found, notes, n_frames: int) -> np.ndarray:
-    """Frames (n_frames, 88) bool at which a score's notes lie on the recording, by the stretches `found`."""
+    """Frames (n_frames, 88) bool at which a score's notes lie on the recording, by the segments `found`."""
     out = np.zeros((n_frames, N_KEYS), bool)
     for s in found:
         mine = notes[(notes["onset_s"] > s.score_s[0] - 1e-6) & (notes["onset_s"] < s.score_s[-1] + 1e-6)]
@@ -199,8 +206,10 @@ def expected_onsets(found, notes, n_frames: int) -> np.ndarray:
     return out
 
 
-def confidence_of(heard, expected, over_s: float = 4.0, near: int = 3) -> np.ndarray:
-    """F1 (T,) of strokes heard and expected, both (T, 88) bool, within `near` frames of each other, in windows of `over_s`; where nothing is struck, the whole's."""
+def confidence_of(detected, expected, over_s: float = 4.0, near: int = 3) -> np.ndarray:
+    """F1 (T,) of onsets detected and expected, both (T, 88) bool, within `near` frames of each other.
+
+    In windows of `over_s`; where nothing begins, that of the whole recording."""
 
     def widened(roll):
         wide = roll.copy()
@@ -209,22 +218,22 @@ def confidence_of(heard, expected, over_s: float = 4.0, near: int = 3) -> np.nda
             wide[:-d] |= roll[d:]
         return wide
 
-    hits = (heard & widened(expected)).sum(1) + (expected & widened(heard)).sum(1)
-    strokes = heard.sum(1) + expected.sum(1)
-    whole, window = hits.sum() / max(strokes.sum(), 1), np.ones(min(round(over_s * FPS) | 1, len(hits) | 1))
+    hits = (detected & widened(expected)).sum(1) + (expected & widened(detected)).sum(1)
+    onsets = detected.sum(1) + expected.sum(1)
+    whole, window = hits.sum() / max(onsets.sum(), 1), np.ones(min(round(over_s * FPS) | 1, len(hits) | 1))
     around = lambda a: np.convolve(a, window, "full")[len(window) // 2 :][: len(a)]
-    return ((around(hits) + whole) / (around(strokes) + 1)).clip(0, 1)
+    return ((around(hits) + whole) / (around(onsets) + 1)).clip(0, 1)
 
 # %% ../../nbs/alignment/36_refinement.ipynb #52b2ca78
 @dataclass(frozen=True, eq=False)
 class Followed:
-    """Where in the score a recording is, and how sure that is.
+    """Where in the score each frame of a recording is, and how sure that is.
 
-    recording_s (R,): every 20 ms, rising; score_s (R,) seconds; confidence (R,) 0..1; stretches: `Segment` objects between jumps;
-    edges: (first, end) of each stretch in recording seconds; fit: the agreement thinned for pictures, up to score time end_s.
+    score_s (T,): score seconds of each frame; confidence (T,): 0..1; segments: `Segment` objects between jumps;
+    edges: (first, end) of each segment in recording seconds; fit: the agreement thinned for pictures, up to score
+    time end_s.
     """
 
-    recording_s: np.ndarray
     score_s: np.ndarray
     confidence: np.ndarray
     segments: list = field(default_factory=list)
@@ -232,23 +241,26 @@ class Followed:
     fit: np.ndarray | None = None
     end_s: float = 0.0
 
-    def time_map(self):
-        """The same as a `TimeMap` of chapter 31, without the doubts: straight lines between rows, none over a jump."""
-        from amt_nb.workshop.time_maps import points_to_map  # here: amt-nb align starts without it
+    @property
+    def recording_s(self) -> np.ndarray:
+        """When each frame begins, (T,) seconds of the recording: one every 20 ms."""
+        return np.arange(len(self.score_s)) / FPS
 
-        return points_to_map(self.recording_s, self.score_s)
+    def time_map(self) -> TimeMap:
+        """The same as a time map: straight lines between frames, none over a jump."""
+        return points_to_map(self.recording_s, self.score_s, confidence=self.confidence)
 
-    def heard_s(self, stretch: int, score_s) -> np.ndarray:
-        """Recording times (s) of the score times `score_s` in a stretch; beyond its events they are continued in its tempo."""
-        s = self.segments[stretch]
+    def to_recording(self, segment: int, score_s) -> np.ndarray:
+        """Recording times (s) of the score times `score_s` in a segment; beyond its events continued in its tempo."""
+        s = self.segments[segment]
         return (extrapolate(s.score_s, s.frame, score_s) + 0.5) / FPS
 
 # %% ../../nbs/alignment/36_refinement.ipynb #ee6cc8bc
 def follow(frames, onsets, notes, config: PathConfig = PathConfig()) -> Followed:
-    """The time map of a recording, of which a net says `frames` and `onsets` (T, 88), through a score's `notes` (score seconds).
+    """Where in a score's `notes` (score seconds) a recording is, of `frames` and `onsets`, probabilities (T, 88).
 
-    Jumps of any kind are found; what is not in the score has confidence 0. UserError for a score without notes on the keyboard.
-    """
+    Jumps of any kind are found; what is not in the score has confidence 0. UserError for a score without notes on the
+    keyboard."""
     frames, onsets, notes = to_follow(frames, onsets, notes)
     (a, b), *found, cell, cell_s = first_path(frames, onsets, notes, config)
     return replace(
@@ -257,7 +269,9 @@ def follow(frames, onsets, notes, config: PathConfig = PathConfig()) -> Followed
 
 
 def to_follow(frames, onsets, notes):
-    """What was heard (T, 88) as float32, twice, and the notes on the keyboard; UserError where there is nothing of either."""
+    """Probabilities (T, 88) as float32, twice, and the notes on the keyboard.
+
+    UserError where there is nothing of either."""
     notes = on_keyboard(notes)
     if not len(notes):
         raise UserError("the score has no note on the keyboard (A0 to C8)")
@@ -267,7 +281,7 @@ def to_follow(frames, onsets, notes):
 
 
 def refined(frames, onsets, notes, path, jumped, cells, config: PathConfig = PathConfig()) -> Followed:
-    """The time map, to the frame, near a first path of cells: path (N,), -1 outside, jumped (N,) as of `jump_path`.
+    """Where the recording is, to the frame, near a first path of cells: path (N,), -1 outside, jumped (N,).
 
     frames, onsets: probabilities (T, 88); cells: size of a cell in frames, whole, and in score seconds.
     """
@@ -282,30 +296,32 @@ def refined(frames, onsets, notes, path, jumped, cells, config: PathConfig = Pat
     return rows_of([s for s, _ in kept], [e for _, e in kept], sure, float(notes["offset_s"].max()))
 
 
-def refined_map(said, frames, onsets, notes, config: PathConfig = PathConfig()) -> Followed:
-    """The time map, to the frame, near the map that any aligner `said`, a `TimeMap` of chapter 31, whose jumps are kept.
+def refined_map(time_map: TimeMap, frames, onsets, notes, config: PathConfig = PathConfig()) -> Followed:
+    """Where the recording is, to the frame, near the `time_map` of any aligner, whose jumps are kept.
 
-    frames, onsets: probabilities (T, 88) of what was heard; notes: the score's. UserError as of `follow`.
+    frames, onsets: probabilities (T, 88); notes: the score's. UserError as of `follow`.
     """
     frames, onsets, notes = to_follow(frames, onsets, notes)
     n, cell = -(-len(frames) // config.cell_frames), config.cell_frames
     at_s = (np.arange(n) + 0.5) * cell / FPS
-    score_s, walked = said.at(at_s), np.diff(said.recording_s) > 0
-    passed, took = np.diff(said.score_s)[walked], np.diff(said.recording_s)[walked]
-    pace = float(np.clip(passed.clip(0).sum() / took.sum(), 0.1, 10))
-    jumped = np.isin(np.arange(n), np.searchsorted(at_s, said.jumps()[:, 0]))
-    cell_s = cell / FPS * pace
+    score_s, walked = time_map.at(at_s), np.diff(time_map.recording_s) > 0
+    passed, took = np.diff(time_map.score_s)[walked], np.diff(time_map.recording_s)[walked]
+    tempo = float(np.clip(passed.clip(0).sum() / took.sum(), 0.1, 10))
+    jumped = np.isin(np.arange(n), np.searchsorted(at_s, time_map.jumps()[:, 0]))
+    cell_s = cell / FPS * tempo
     return refined(frames, onsets, notes, (score_s / cell_s).astype(int), jumped, (cell, cell_s), config)
 
 # %% ../../nbs/alignment/36_refinement.ipynb #b12f12ae
 def placed_segment(frames, onsets, notes, path, part, cells, config: PathConfig = PathConfig()) -> Segment:
-    """The events of one stretch (cells `part` of the recording) and of a little more at either end; cells: their size in frames, in score seconds."""
+    """The events of one segment (cells `part` of the recording) and of a little more at either end.
+
+    cells: their size in frames, in score seconds."""
     (a, b), (cell, cell_s), ahead = part, cells, config.meet_s
     frame, score_s = (np.arange(a, b) + 0.5) * cell, (path[a:b] + 0.5) * cell_s
     frame, score_s = finer(frames, onsets, notes, frame, score_s, cell, cell_s, config)
-    pace = max((score_s[-1] - score_s[0]) / max(frame[-1] - frame[0], 1) * FPS, 1e-3)
-    low, high = score_s[0] - ahead * pace, score_s[-1] + ahead * pace
-    if a * cell < 2 * FPS and path[a] * cell_s < 1.0 * pace:
+    tempo = max((score_s[-1] - score_s[0]) / max(frame[-1] - frame[0], 1) * FPS, 1e-3)
+    low, high = score_s[0] - ahead * tempo, score_s[-1] + ahead * tempo
+    if a * cell < 2 * FPS and path[a] * cell_s < 1.0 * tempo:
         low = -1.0  # the recording begins where the score does
     inside = notes[(notes["onset_s"] >= low) & (notes["onset_s"] < high)]
     if len(inside):
@@ -318,7 +334,7 @@ def placed_segment(frames, onsets, notes, path, part, cells, config: PathConfig 
 def meeting_edges(
     found, parts, cell: int, n_frames: int, config: PathConfig = PathConfig()
 ) -> list[tuple[float, float]]:
-    """(first, end) frame of each stretch: those that touch meet where both sides' evidence says; the first and last reach to the ends."""
+    """(first, end) frame of each segment: those that touch meet where the evidence of both is greatest."""
     edges = [[a * cell - 0.5, float(min(b * cell, n_frames))] for a, b in parts]
     for i in range(len(parts) - 1):
         if parts[i + 1][0] - parts[i][1] <= 1:
@@ -329,7 +345,9 @@ def meeting_edges(
 
 
 def rows_of(found, edges, sure, score_end_s: float) -> Followed:
-    """The `Followed` of stretches with their edges (frames) and the confidence `sure` of each frame; outside, the position is held."""
+    """`Followed` of segments with their edges (frames) and the confidence `sure` of each frame.
+
+    Outside, the position is held."""
     n = len(sure)
     rows, position, inside = np.arange(n), np.zeros(n), np.zeros(n, bool)
     for s, (a, b) in zip(found, edges):
@@ -339,4 +357,4 @@ def rows_of(found, edges, sure, score_end_s: float) -> Followed:
     last = np.maximum.accumulate(np.where(inside, rows, -1))
     position = np.where(last >= 0, position[np.maximum(last, 0)], 0.0).clip(0, score_end_s)
     seconds = [(max(0.0, a) / FPS, b / FPS) for a, b in edges]
-    return Followed(rows / FPS, position, np.where(inside, sure, 0.0), found, seconds)
+    return Followed(position, np.where(inside, sure, 0.0), found, seconds)
