@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from test_recipes import SMALL, maps, shell  # noqa: F401
+from test_unpaired import SMALL, maps, shell  # noqa: F401
 from torch import nn
 
 from amt_nb.transcription import training
@@ -147,15 +147,15 @@ def test_tied_nets_and_their_discriminators():
     assert np.isfinite([r[k] for r in history.records for k in r if k.startswith(("G.", "D."))]).all()
 
 
-@pytest.mark.parametrize("arm", ["direct", "paired", "cycle"])
-def test_from_recordings_to_weights(arm, maps, tmp_path, capsys, monkeypatch):  # noqa: F811
+@pytest.mark.parametrize("condition", ["direct", "paired", "cycle"])
+def test_from_recordings_to_weights(condition, maps, tmp_path, capsys, monkeypatch):  # noqa: F811
     monkeypatch.setattr(training, "make_fabric", elsewhere.fabric)
     code, out, err = shell(
         capsys,
         "train",
         tmp_path / "run",
-        "--arm",
-        arm,
+        "--condition",
+        condition,
         "--data",
         f"maps={maps}",
         "--cache",
