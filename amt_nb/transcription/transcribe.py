@@ -126,7 +126,8 @@ def stream_activations(source, sr=None, model=None, progress: Callable | None = 
     model, (source, sr, total_s) = load_model(model), open_source(source, sr)
     report = lambda share: progress and progress(min(1.0, share))
     meter, n, blocks = two_passes(source, sr, model.cqt, lambda s: report(0.3 * s / total_s if total_s else 0))
-    values = ((first, normalise(m, meter.level_db, model.cqt.top_db)) for first, m in blocks)
+    level_db, top_db = meter.level_db, model.cqt.top_db
+    values = ((first, normalise(m, level_db, top_db)) for first, m in blocks)
 
     def reported(done=0):
         for block in activation_blocks(values, n, model):
@@ -134,7 +135,7 @@ def stream_activations(source, sr=None, model=None, progress: Callable | None = 
             done += len(block[0])
             report(0.3 + 0.7 * done / n)
 
-    return ActivationStream(reported(), n, meter.level_db, bool(meter.counts.sum()))
+    return ActivationStream(reported(), n, level_db, bool(meter.counts.sum()))
 
 # %% ../../nbs/transcription/20_transcribe.ipynb #b55c011b
 def activations(source, sr=None, model=None, progress: Callable | None = None) -> Activations:

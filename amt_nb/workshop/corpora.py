@@ -24,7 +24,7 @@ from .grids import FPS, N_BINS, N_KEYS
 from .recordings import asap, digest, guitarset, maps, musicnet
 from .renderings import CorpusConfig, embedded
 from .settings import fill, nearest, paths, UserError
-from .streaming import cqt, LevelMeter, normalise, stream
+from .streaming import cqt, normalise, two_passes
 
 # %% ../../nbs/workshop/corpora.ipynb #9427c3ac
 @functools.lru_cache(maxsize=2048)
@@ -80,13 +80,10 @@ LONG_S = 900.0  # longer files are streamed: bounded memory, twice the time
 
 def _long_cqt(path, config):
     "CQT (T, 352) float16 of a long sound file, two passes in bounded memory."
-    meter, n = LevelMeter(config), 0
-    for first, m in stream(path, config=config):
-        meter.add(m)
-        n = first + len(m)
-    out = np.empty((n, N_BINS), np.float16)
-    for first, m in stream(path, config=config):
-        out[first : first + len(m)] = normalise(m, meter.level_db, config.top_db)
+    meter, n, blocks = two_passes(path, config=config)
+    out, level_db = np.empty((n, N_BINS), np.float16), meter.level_db
+    for first, m in blocks:
+        out[first : first + len(m)] = normalise(m, level_db, config.top_db)
     return out
 
 

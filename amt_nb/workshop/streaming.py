@@ -275,7 +275,8 @@ def features(source, sr: int | None = None, config: CQTConfig = CQTConfig(), kee
     Arguments and errors as in `two_passes`.
     """
     meter, _, blocks = two_passes(source, sr, config, keep_frames=keep_frames)
-    return ((first, normalise(magnitude, meter.level_db, config.top_db)) for first, magnitude in blocks)
+    level = meter.level_db
+    return ((first, normalise(magnitude, level, config.top_db)) for first, magnitude in blocks)
 
 # %% ../../nbs/workshop/streaming.ipynb #47245998
 def cqt(wave, sr: int, config: CQTConfig = CQTConfig()) -> np.ndarray:
