@@ -235,14 +235,17 @@ def five_ways(path):
     from matplotlib.figure import Figure
 
     score, notes = page()
-    figure = Figure(figsize=(WIDTH_IN, 2.35), dpi=2 * DPI, layout="constrained")
+    figure = Figure(figsize=(WIDTH_IN, 4.2), dpi=2 * DPI, layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(1, len(WAYS), sharey=True)
-    for ax, (name, order) in zip(axes, WAYS.items()):
+    *axes, last = figure.subplots(2, 3, sharex=True, sharey=True).flat
+    for ax, (name, order) in zip(axes, WAYS.items(), strict=True):
         wave, true = performed(notes, order)
         draw_way(ax, align(wave, score, 16000), true, name)
-    axes[0].set_ylabel("score (bars)")
-    axes[0].legend(loc="upper left", fontsize=7, frameon=False, handlelength=1.4, borderaxespad=0.1)
+    last.set_axis_off()
+    last.legend(*axes[0].get_legend_handles_labels(), loc="center", fontsize=10, frameon=False)
+    for ax in axes:
+        ax.tick_params(labelbottom=True)
+    figure.supylabel("score (bars)", fontsize=9)
     figure.savefig(path, metadata={"Software": None})
 
 
