@@ -131,11 +131,12 @@ def relative(path, target):
 
 
 def walk(command, recording, score=None):
-    """Rooms of the package that one recording enters on its way through `command`, in order, and how often each.
+    """How one recording goes through the package: (from which room, into which, by which function), in order.
 
-    A room is entered when a function of it is called from a function of another room.
+    A room is entered when a function of it is called from a function of another one; the second walk counts, so that
+    loading weights for the first time does not.
     """
-    entered, package = [], str(ROOT / "amt_nb") + os.sep
+    entries, package = [], str(ROOT / "amt_nb") + os.sep
 
     def room(code):
         name = code.co_filename
@@ -146,8 +147,9 @@ def walk(command, recording, score=None):
             caller = frame.f_back
             while caller and not room(caller.f_code):
                 caller = caller.f_back
-            if not caller or room(caller.f_code) != here:
-                entered.append((here, frame.f_code.co_name))
+            there = room(caller.f_code) if caller else None
+            if there != here:
+                entries.append((there, here, frame.f_code.co_name))
 
     if command == "transcribe":
         from amt_nb.transcription.transcribe import transcribe_file as run
@@ -157,12 +159,22 @@ def walk(command, recording, score=None):
         from amt_nb.alignment.align import align as run
 
         arguments = (recording, score)
+    run(*arguments)
     sys.setprofile(follow)
     try:
         run(*arguments)
     finally:
         sys.setprofile(None)
-    return entered
+    return entries
+
+
+def show_walk(entries, home):
+    """Prints the rooms that the command's own room sends a recording to, in order, and how often each is entered."""
+    sent = [here for there, here, _ in entries if there in (None, home)]
+    print("in order:", " > ".join(here for i, here in enumerate(sent) if i == 0 or sent[i - 1] != here))
+    for name in dict.fromkeys(here for _, here, _ in entries):
+        doors = [door for _, here, door in entries if here == name]
+        print(f"{name:36} {len(doors):5} times by {', '.join(dict.fromkeys(doors))}")
 
 
 def main():
@@ -170,11 +182,8 @@ def main():
     if sys.argv[1:2] == ["walk"]:
         data = ROOT / "amt_nb" / "data"
         given = sys.argv[3:] or [data / "example.ogg", data / "example.musicxml"]
-        entered = walk(sys.argv[2], *given)
-        rooms = dict.fromkeys(name for name, _ in entered)
-        for name in rooms:
-            doors = [door for room, door in entered if room == name]
-            print(f"{name:36} {len(doors):6} entries by {len(set(doors))} doors: {', '.join(dict.fromkeys(doors))}")
+        home = {"transcribe": "transcription.transcribe", "align": "alignment.align"}[sys.argv[2]]
+        show_walk(walk(sys.argv[2], *given), home)
         return
     for part, title in PARTS.items():
         print(f"\n{title}")
