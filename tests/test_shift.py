@@ -312,7 +312,9 @@ def test_support_prefers_the_truth_and_has_a_gradient():
             return self.logits
 
     cost = [
-        float(support_loss({"vae": Says(move(world.truth, k))}, {"audio": sound.detach(), "latent_fake": None})["total"])
+        float(
+            support_loss({"vae": Says(move(world.truth, k))}, {"audio": sound.detach(), "latent_fake": None})["total"]
+        )
         for k in (-12, -7, 0, 7, 12)
     ]
     assert np.argmin(cost) == 2

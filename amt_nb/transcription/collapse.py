@@ -264,14 +264,14 @@ def show_tied_runs(folder, conditions: tuple[str, ...]) -> Table:
         ]
         for name, runs in tied_runs(folder, conditions).items()
     ]
-    told = [
+    columns = [
         f"{role} {what}{moved}"
         for role in ("real_val", "real_test")
         for moved in ("", " moved")
         for what in ("frame", "note")
     ]
     caption = "*moved*: by what the detector finds. " + origins(read_records(folder, "tied_", conditions))
-    return show_table(["condition", "unshifted", "cycle loss", *told], rows, caption)
+    return show_table(["condition", "unshifted", "cycle loss", *columns], rows, caption)
 
 # %% ../../nbs/transcription/16_collapse.ipynb #09562e10
 def recorded_models(curves, seed: int, config: TiedConfig) -> dict[str, nn.Module]:

@@ -109,7 +109,7 @@ OFFSETS = tuple(
 
 
 def register_shares(keys) -> np.ndarray:
-    """(3, ...) how much each of REGISTERS has to say at these keys; they add up to 1."""
+    """(3, ...) how much each of REGISTERS counts at these keys; they add up to 1."""
     return np.stack([np.interp(keys, REGISTERS, row) for row in np.eye(3)]).astype(np.float32)
 
 # %% ../../nbs/transcription/17_shift_detector.ipynb #c18aab4e
@@ -139,8 +139,8 @@ def knowledge() -> dict:
     """
     import amt_nb
 
-    said = json.loads((Path(amt_nb.__file__).parent / "weights" / "pitch_shift.json").read_text())
-    return said | {"weights": np.array(said["weights"], np.float32)}
+    fitted = json.loads((Path(amt_nb.__file__).parent / "weights" / "pitch_shift.json").read_text())
+    return fitted | {"weights": np.array(fitted["weights"], np.float32)}
 
 
 def salience(prints: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -303,8 +303,8 @@ class Scene:
             seconds = {s: str(s) for s in range(int(panel.x_to) + 1)}
             out.append(panel.frame("time (s)", seconds, octaves if panel is first else {}))
         played = "".join(notes_of(self.world.truth, second, 1.0, "black"))
-        said = label(second.left + 8, 48, "black: what was played")
-        return "".join(out) + label(first.left, 24, "The recording", size=14) + played + said
+        legend = label(second.left + 8, 48, "black: what was played")
+        return "".join(out) + label(first.left, 24, "The recording", size=14) + played + legend
 
     def below(self) -> str:
         """Cycle loss and F1 at every shift, with their axes and legend."""
