@@ -179,7 +179,7 @@ STEP = "for _ in range(9): loss(model).backward(); optimiser.step()"
         ),
         (
             [
-                "from amt_nb.transcription.direct import CONDITIONS",
+                "from amt_nb.transcription.conditions import CONDITIONS",
                 "runs = {a: CONDITIONS[a](pools) for a in CONDITIONS}",
                 "for arm, run in runs.items(): print(arm, run)",
             ],

@@ -122,7 +122,7 @@ def run_prepare(args) -> int:
 # %% ../../nbs/workshop/cli_data.ipynb #b6b52909
 def run_train(args) -> int:
     """amt-nb train: trains or goes on training in args.folder and says where the weights are."""
-    from amt_nb.transcription.direct import train_condition
+    from amt_nb.transcription.conditions import train_condition
 
     changes = settings_given(args.set)
     for key, value in (("steps", args.steps), ("seed", args.seed)):
