@@ -17,6 +17,7 @@ from hypothesis import given, settings, strategies as st
 
 from amt_nb.workshop import recordings as sources
 from amt_nb.workshop import corpora as co
+from amt_nb.workshop import renderings
 from amt_nb.workshop import pools as pools_module
 from amt_nb.cqt import CQTConfig
 from amt_nb.notes import as_notes, to_roll, to_rolls
@@ -539,7 +540,7 @@ def test_short_recordings_give_one_padded_chunk(tmp_path):
 
 def test_renderings_cut_notes_and_pedal_alike(tmp_path):
     score = sources.Recording("s", "p", notes=tune(5, 80), pedal=np.array([[1.0, 127.0], [9.0, 0.0], [9.5, 127.0]]))
-    r = co.render_scores([score], seed=2, seconds_per_piece=4.0, cache=tmp_path)[0]
+    r = renderings.render_scores([score], seed=2, seconds_per_piece=4.0, cache=tmp_path)[0]
     n, p = r.load_notes(), r.load_pedal()
     assert len(r.load_audio()[0]) == 4 * SR and n["onset_s"].min() >= 0 and n["offset_s"].max() <= 4.0
     start = score.notes["onset_s"][np.flatnonzero(score.notes["pitch"] == n["pitch"][0])] - n["onset_s"][0]
@@ -558,7 +559,7 @@ def test_renderings_cut_notes_and_pedal_alike(tmp_path):
 
 def test_rendering_is_deterministic_and_cached(tmp_path):
     score = sources.Recording("s", "p", notes=tune(5, 20))
-    make = lambda cache, seed=2: co.render_scores(
+    make = lambda cache, seed=2: renderings.render_scores(
         [score], ("piano", "nylon guitar"), seed=seed, human=True, pedal="legato", cache=cache
     )[0]
     a, b = make(tmp_path / "a").load_audio()[0], make(tmp_path / "b").load_audio()[0]
@@ -569,12 +570,12 @@ def test_rendering_is_deterministic_and_cached(tmp_path):
 
 def test_other_scores_do_not_change_a_rendering(tmp_path):
     s = [sources.Recording(f"s{k}", f"p{k}", notes=tune(k, 20)) for k in range(3)]
-    assert co.render_scores(s, seed=1)[1].audio == co.render_scores(s[1:2], seed=1)[0].audio
-    assert len(co.render_scores(s, variants=2)) == 6
+    assert renderings.render_scores(s, seed=1)[1].audio == renderings.render_scores(s[1:2], seed=1)[0].audio
+    assert len(renderings.render_scores(s, variants=2)) == 6
 
 
 def test_embedded_corpus_promises():
-    config = co.CorpusConfig(keyboard=5, chorales=40, quartets=20)
+    config = renderings.CorpusConfig(keyboard=5, chorales=40, quartets=20)
     items = co.embedded(config, "unused")
     assert len(items) == 65 and len({r.id for r in items}) == 65
     groups = {r.group for r in items}
@@ -596,5 +597,5 @@ def test_embedded_corpus_promises():
 
 
 def test_import_is_light():
-    code = "import sys, amt_nb.corpora; assert not {'torch', 'music21', 'joblib', 'soundfile', 'scipy', 'tqdm', 'midirenderer', 'numba'} & set(sys.modules)"
+    code = "import sys, amt_nb.workshop.corpora; assert not {'torch', 'music21', 'joblib', 'soundfile', 'scipy', 'tqdm', 'midirenderer', 'numba'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
