@@ -181,7 +181,7 @@ MAP_A = [
         "more pairs than MAPS's Disklavier, near and far hold"),
     PaperRow("A Table 1", "Frame F1, 1 : 0 (161.1 h)", "", "", (), ("pool_ratio",), "87.43", "not run yet", ""),
     PaperRow("A, collapse", "Direction and size of the shift vary from run to run; the cycle loss falls in all",
-        "transcription/16_collapse", "The paper's nets on real recordings keep the shift they begin with",
+        "transcription/16_collapse", "Latent nets on real recordings keep the shift they begin with",
         ("transcription.collapse.show_runs",), (),
         "", "shown: records collapse_*, tied_*", ""),
     PaperRow("A, collapse", "Pairs remove the shift in every run", "transcription/16_collapse",
