@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['DECODED_FRAMES', 'weights_file', 'load_latent_model', 'load_model', 'ActivationStream', 'open_source',
-           'stream_activations', 'activations', 'quiet_until', 'settled', 'rest_frames', 'decode_part', 'decoded',
-           'notes_of', 'transcribe', 'transcribe_file', 'cqt_of']
+           'stream_activations', 'activations', 'quiet_until', 'settled', 'rest_frames', 'decode_part', 'joined',
+           'decode_settled', 'decoded', 'notes_of', 'transcribe', 'transcribe_file', 'cqt_of']
 
 # %% ../../nbs/transcription/20_transcribe.ipynb #df1dd68c
 from collections.abc import Callable, Iterator
@@ -184,6 +184,19 @@ def decode_part(rolls, first: int, done: np.ndarray, end: np.ndarray, config: De
         notes[edge] += first / FPS
     return notes
 
+# %% ../../nbs/transcription/20_transcribe.ipynb #b184ae2a
+def joined(blocks: list) -> tuple:
+    """Blocks (frames, onsets or None, velocities) as one."""
+    return tuple(None if rolls[0] is None else np.concatenate(rolls) for rolls in zip(*blocks))
+
+# %% ../../nbs/transcription/20_transcribe.ipynb #c669cd5d
+def decode_settled(rolls, first: int, done: np.ndarray, config: DecodeConfig):
+    """Notes up to each key's last quiet moment, and what waits: (blocks, first frame of them, frame (88,) decoded up to)."""
+    end = settled(rolls, first, done, config)
+    keep = max(0, int(end.min()) - rest_frames(config) - first)
+    rest = [tuple(None if roll is None else roll[keep:].copy() for roll in rolls)]
+    return decode_part(rolls, first, done, end, config), (rest, first + keep, end)
+
 # %% ../../nbs/transcription/20_transcribe.ipynb #5f6d6e9d
 DECODED_FRAMES = 10 * 60 * FPS
 
@@ -195,19 +208,14 @@ def decoded(blocks, config: DecodeConfig = DecodeConfig(), enough: int = DECODED
     enough: frames that are decoded at a time.
     """
     held, first, fresh, done, found = [], 0, 0, np.zeros(N_KEYS, np.int64), []
-    join = lambda: tuple(None if rolls[0] is None else np.concatenate(rolls) for rolls in zip(*held))
     for block in blocks:
         held.append(block)
         fresh += len(block[0])
         if fresh >= enough:
-            rolls = join()
-            end = settled(rolls, first, done, config)
-            found.append(decode_part(rolls, first, done, end, config))
-            keep = max(0, int(end.min()) - rest_frames(config) - first)
-            held = [tuple(None if roll is None else roll[keep:].copy() for roll in rolls)]
-            first, fresh, done = first + keep, 0, end
+            notes, (held, first, done), fresh = *decode_settled(joined(held), first, done, config), 0
+            found.append(notes)
     if held:
-        rolls = join()
+        rolls = joined(held)
         found.append(decode_part(rolls, first, done, np.full(N_KEYS, first + len(rolls[0])), config))
     return sort_notes(np.concatenate(found)) if found else empty_notes()
 
