@@ -90,7 +90,9 @@ def test_silence_and_an_empty_score_give_finite_losses():
     assert all(torch.isfinite(v) for v in terms.values()) and torch.isfinite(
         objective.discriminator_loss(models, batch, 3)["total"]
     )
-    other = objective.discriminator_loss(models, batch, 4)["total"]  # no turn before it: its own fakes, without gradient
+    other = objective.discriminator_loss(models, batch, 4)[
+        "total"
+    ]  # no turn before it: its own fakes, without gradient
     assert torch.isfinite(other) and objective.left is None
 
 
