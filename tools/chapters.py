@@ -132,7 +132,7 @@ def furnish(nb, path):
     )
     above = f"{house.head(path)}\n\n{links}" if house.module_of(path) else links
     first_code = next(i for i, cell in enumerate(nb.cells) if cell.cell_type == "code")
-    nb.cells.insert(first_code, new_code_cell(INSTALL.format(address=house.address()), id="install"))
+    nb.cells.insert(first_code, new_code_cell(INSTALL.format(address=house.address()).rstrip(), id="install"))
     nb.cells.insert(1, new_markdown_cell(above, id="stands-on"))
     return nb
 
