@@ -14,11 +14,11 @@ from torch import nn
 import torch
 from torch.nn import functional as F
 from .similarity import at_rate, to_square
-from ..workshop.time_maps import TimeMap
 from .dtw_baselines import AlignmentMethod, score_keys, warp
 from ..workshop.devices import infer
 from ..workshop.grids import FPS, N_KEYS
 from ..workshop.settings import UserError
+from ..workshop.time_maps import TimeMap
 from ..workshop.weights import load_parts, read_weights
 
 # %% ../../nbs/alignment/40_learnt_baselines.ipynb #2f466061
@@ -35,7 +35,9 @@ class SiameseConfig:
 
 
 class Siamese(nn.Module):
-    """What a frame is like: keys (B, T, 88) -> places (B, T, embedding) of norm 1; recording and score go through the same weights."""
+    """What a frame is like: keys (B, T, 88) -> places (B, T, embedding) of norm 1.
+
+    Recording and score go through the same weights."""
 
     def __init__(self, config: SiameseConfig = SiameseConfig()):
         super().__init__()
@@ -60,7 +62,9 @@ class Siamese(nn.Module):
 
 
 def contrastive_loss(a, b, config: SiameseConfig):
-    """Contrastive loss of places (B, T, E) of a recording and of the score frames that belong to them: friends on the diagonal of
+    """Contrastive loss of places (B, T, E) of a recording and of the score frames that belong to them.
+
+    Friends on the diagonal of
     all T x T pairs, strangers off it, `spared` neighbours left out; near strangers and far ones weigh the same."""
     distance = ((a[:, :, None] - b[:, None]) ** 2).sum(-1).clamp_min(1e-9).sqrt()
     lag = (torch.arange(a.shape[1])[:, None] - torch.arange(a.shape[1])).abs().to(a.device)
@@ -72,7 +76,9 @@ def contrastive_loss(a, b, config: SiameseConfig):
 def siamese_pair(
     keys: np.ndarray, notes: np.ndarray, rng, frames: int = 192
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(recording (frames, 88), score (2 * frames, 88), index (frames,) of the score frame of each) of a random crop, the score 0.67 to 1.5 times as long.
+    """(recording (frames, 88), score (2 * frames, 88), index (frames,) of the score frame of each) of a random crop.
+
+    The score is 0.67 to 1.5 times as long.
 
     keys: `audio_keys` (T, 88) of a recording whose notes are known."""
     first = int(rng.integers(0, max(1, len(keys) - frames)))
@@ -87,8 +93,9 @@ def siamese_pair(
 
 
 def siamese_batches(data: list, batch: int = 8, seed: int = 0, frames: int = 192):
-    """n -> {'recording' (batch, frames, 88), 'score' (batch, 2 frames, 88), 'index' (batch, frames)}, a pure function of (seed, n);
-    data: (keys (T, 88), notes) of each recording."""
+    """n -> {'recording' (batch, frames, 88), 'score' (batch, 2 frames, 88), 'index' (batch, frames)}.
+
+    A pure function of (seed, n). data: (keys (T, 88), notes) of each recording."""
 
     def make(n):
         rng = np.random.default_rng([seed, n])
@@ -107,7 +114,9 @@ def siamese_loss(models: dict, batch: dict, step: int = 0) -> dict:
 
 # %% ../../nbs/alignment/40_learnt_baselines.ipynb #f8a3f0d1
 def load_net(kind, config_class, weights: str):
-    """A network of class `kind` from a file of `save_weights`, in evaluation mode; UserError when it holds something else."""
+    """A network of class `kind` from a file of `save_weights`, in evaluation mode.
+
+    UserError when it holds something else."""
     _, config, _ = read_weights(weights)
     try:
         net = kind(config_class(**{k: tuple(v) if isinstance(v, list) else v for k, v in config.items()}))
@@ -119,14 +128,16 @@ def load_net(kind, config_class, weights: str):
 
 @dataclass(frozen=True)
 class SiameseDTW(AlignmentMethod):
-    """DTW on a learnt similarity (Agrawal and Dixon 2020); weights: a file of `save_weights` of a `Siamese`, or the network itself."""
+    """DTW on a learnt similarity (Agrawal and Dixon 2020).
+
+    Weights: a file of `save_weights` of a `Siamese`, or the network itself."""
 
     weights: str | Siamese = ""
     fps: float = FPS
     features: str = "keys"
 
     def spans(self, a, b):
-        """See `Method.spans`."""
+        """See `AlignmentMethod.spans`."""
         net = (
             self.weights if isinstance(self.weights, nn.Module) else load_net(Siamese, SiameseConfig, str(self.weights))
         )
@@ -143,7 +154,9 @@ class DilatedConfig:
 
 
 class Dilated(nn.Module):
-    """Distances (B, 1, S, S), recording downwards -> logits (B, 2, S/2, S/2) of corners: where a line is left, where one is entered."""
+    """Distances (B, 1, S, S), recording downwards -> logits (B, 2, S/2, S/2) of corners.
+
+    Where a line is left, where one is entered."""
 
     def __init__(self, config: DilatedConfig = DilatedConfig()):
         super().__init__()
@@ -166,7 +179,9 @@ class Dilated(nn.Module):
 
 # %% ../../nbs/alignment/40_learnt_baselines.ipynb #ba317688
 def corner_maps(truth: TimeMap, axes, cells: int) -> np.ndarray:
-    """Targets (2, cells, cells) float32 in 0..1 of a picture with these `Axes`: a bump of one cell at each jump, 1 in its middle."""
+    """Targets (2, cells, cells) float32 in 0..1 of a picture with these `Axes`.
+
+    A bump of one cell at each jump, 1 in its middle."""
     out, at = np.zeros((2, cells, cells), np.float32), np.arange(cells)
     step = axes.size / cells
     for t, left, reached in truth.jumps():
@@ -185,7 +200,9 @@ def corner_loss(logits, target):
 
 
 def dilated_batches(examples, batch: int = 4, size: int = 128):
-    """n -> {'square' (batch, 1, size, size), 'corners' (batch, 2, size/2, size/2)}; examples: number -> an `Example` of chapter 34."""
+    """n -> {'square' (batch, 1, size, size), 'corners' (batch, 2, size/2, size/2)}.
+
+    Examples: number -> an `Example` of chapter 34."""
 
     def make(n):
         made = [examples(n * batch + i) for i in range(batch)]
@@ -203,7 +220,9 @@ def dilated_loss(models: dict, batch: dict, step: int = 0) -> dict:
 
 # %% ../../nbs/alignment/40_learnt_baselines.ipynb #22b97c44
 def peaks(heat: np.ndarray, threshold: float = 0.3, reach: int = 2, most: int = 12) -> np.ndarray:
-    """(K, 3): row, column, height of the cells of a map (H, W) above `threshold` that no cell within `reach` exceeds, highest first."""
+    """(K, 3): row, column, height of the peaks of a map (H, W), highest first.
+
+    A peak is above `threshold`, and no cell within `reach` exceeds it."""
     from scipy.ndimage import maximum_filter
 
     at = np.argwhere((heat >= threshold) & (heat == maximum_filter(heat, 2 * reach + 1)))
@@ -213,7 +232,9 @@ def peaks(heat: np.ndarray, threshold: float = 0.3, reach: int = 2, most: int = 
 # %% ../../nbs/alignment/40_learnt_baselines.ipynb #8e16c18f
 @dataclass(frozen=True)
 class DilatedCNN(AlignmentMethod):
-    """DTW that may jump between the corners a network sees (Agrawal, Wolff, Dixon 2021); weights: a file of `save_weights` of a
+    """DTW that may jump between the corners a network sees (Agrawal, Wolff, Dixon 2021).
+
+    Weights: a file of `save_weights` of a
     `Dilated`, or the network itself. threshold, around and penalty are ours."""
 
     weights: str | Dilated = ""
@@ -225,8 +246,9 @@ class DilatedCNN(AlignmentMethod):
     features: str = "chroma"
 
     def corners(self, a, b):
-        """(((K, 2), (K', 2)), (2,)): corners where a line is left and where one is entered, as fractions 0..1 of recording and score,
-        and by how much they may be wrong."""
+        """(((K, 2), (K', 2)), (2,)): corners where a line is left and where one is entered, and how wrong they may be.
+
+        All as fractions 0..1 of recording and score."""
         net = (
             self.weights if isinstance(self.weights, nn.Module) else load_net(Dilated, DilatedConfig, str(self.weights))
         )
@@ -236,7 +258,7 @@ class DilatedCNN(AlignmentMethod):
         return tuple((peaks(h, self.threshold)[:, :2] + 0.5) / scale for h in heat), self.around / scale
 
     def spans(self, a, b):
-        """See `Method.spans`."""
+        """See `AlignmentMethod.spans`."""
         found, (tall, wide) = self.corners(a, b)
         row, column = (np.arange(len(a)) + 0.5) / len(a), (np.arange(len(b)) + 0.5) / len(b)
         near = lambda x, at, reach: (np.abs(x[:, None] - at) <= reach).any(1) if len(at) else np.zeros(len(x), bool)
@@ -253,7 +275,9 @@ class DilatedCNN(AlignmentMethod):
 
 # %% ../../nbs/alignment/40_learnt_baselines.ipynb #dc4dc898
 def correlation(x, y, ridge: float = 1e-4):
-    """(K (P, Q), whitening (P, P) of x, of y): K's singular values are the canonical correlations of x (N, P) and y (N, Q), torch."""
+    """(K (P, Q), whitening (P, P) of x, of y).
+
+    K's singular values are the canonical correlations of x (N, P) and y (N, Q), torch."""
     x, y = x - x.mean(0), y - y.mean(0)
     cov = lambda u, v: u.T @ v / max(len(u) - 1, 1)
     roots = [
@@ -264,7 +288,7 @@ def correlation(x, y, ridge: float = 1e-4):
 
 
 def canonical(x, y, k: int, ridge: float = 1e-4):
-    """(x -> z, y -> z): linear maps of torch arrays (N, P) and (N, Q), rows paired, to their first `k` canonical variates."""
+    """(x -> z, y -> z): linear maps of torch arrays (N, P), (N, Q), rows paired, to `k` canonical variates."""
     matrix, a, b = correlation(x, y, ridge)
     u, s, v = torch.linalg.svd(matrix)
     scale, mean_x, mean_y = s[:k].sqrt(), x.mean(0), y.mean(0)
@@ -273,13 +297,15 @@ def canonical(x, y, k: int, ridge: float = 1e-4):
 # %% ../../nbs/alignment/40_learnt_baselines.ipynb #b33216ef
 @dataclass(frozen=True)
 class DeepCTW(AlignmentMethod):
-    """Deep canonical time warping (Trigeorgis, Nicolaou, Zafeiriou, Schuller 2016), learnt anew for each pair: dense layers, CCA, DTW, in turns.
+    """Deep canonical time warping (Trigeorgis, Nicolaou, Zafeiriou, Schuller 2016), learnt anew for each pair.
 
-    The comparison prints no settings; these are ours, except for the ridge of 1e-4. The first warp is plain DTW's: from a straight
-    line it does not recover. Learnt at `slow` frames a second; the last warp is at `fps`."""
+    Dense layers, CCA, DTW, in turns.
+
+    The comparison prints no settings; these are ours, except for the ridge of 1e-4. The first warp is plain DTW's:
+    from a straight line it does not recover. Learnt at `slow` frames a second; the last warp is at `fps`."""
 
     hidden: int = 32  # units of the one hidden layer of each network
-    outputs: int = 12  # what they say; of it `kept` canonical variates are compared
+    outputs: int = 12  # numbers each gives; of them `kept` canonical variates are compared
     kept: int = 8
     rounds: int = 4  # of networks, then warp
     steps: int = 30  # of Adam in each round
@@ -291,7 +317,7 @@ class DeepCTW(AlignmentMethod):
     features: str = "chroma"
 
     def spans(self, a, b):
-        """See `Method.spans`."""
+        """See `AlignmentMethod.spans`."""
         small = [at_rate(x, self.slow * FPS / self.fps) for x in (a, b)]
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)

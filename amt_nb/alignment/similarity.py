@@ -334,7 +334,8 @@ class Axes:
     def __post_init__(self):
         if self.size < 1 or not self.recording_s > 0 or not self.score_s > 0:
             raise UserError(
-                f"a square of {self.size} cells over {self.recording_s:g} s of recording and {self.score_s:g} s of score: "
+                f"a square of {self.size} cells over {self.recording_s:g} s of recording "
+                f"and {self.score_s:g} s of score: "
                 "all three must be positive"
             )
 
@@ -362,7 +363,7 @@ def to_square(
     score_fps: float | None = None,
     metric: str = "euclidean",
 ):
-    """(distances (size, size) float32, Axes) of features (T_rec, D) at `fps` and (T_score, D) at `score_fps`, or the same.
+    """(distances (size, size) float32, Axes) of features (T_rec, D) at `fps`, (T_score, D) at `score_fps` or the same.
 
     The features are brought to the square's rows and columns before any distance is computed: a 90-minute recording
     costs no more memory than a short one. Padding columns get the largest distance that is there."""

@@ -15,15 +15,15 @@ import subprocess
 import tempfile
 from torch import nn
 from ..notes import check_notes
-from ..workshop.time_maps import points_to_map, TimeMap
-from .sasa_aligner import align_square, SASAAligner, load_aligner
+from .sasa_aligner import align_square, load_aligner, SASAAligner
 from .jump_dtw import PathConfig
 from .refinement import refined_map
-from .dtw_baselines import DTW, AlignmentMethod, recording_features, score_features
+from .dtw_baselines import AlignmentMethod, DTW, recording_features, score_features
 from ..transcription.transcribe import activations, load_model
 from ..workshop.audio import prepare_wave
 from ..workshop.grids import FPS
 from ..workshop.settings import nearest, UserError
+from ..workshop.time_maps import points_to_map, TimeMap
 
 # %% ../../nbs/alignment/41_table_one.ipynb #d9ada69d
 PEERS = {
@@ -59,10 +59,12 @@ np.save(sys.argv[2], np.array([[t for s, t in order], [s for s, t in order]]))
 
 @dataclass(frozen=True)
 class Peer(AlignmentMethod):
-    """A public aligner run by `python`, the interpreter of an environment that has it, with the settings of its own examples.
+    """A public aligner run by `python`, the interpreter of an environment that has it, with the settings of its own
+    examples.
 
-    program: 'synctoolbox' (multi-scale DTW on chroma and onsets, as in its notebooks) or 'parangonar' (AudioToScoreMatcher,
-    defaults). It needs the sound, not features, and the score's notes. UserError in one line when it cannot be run."""
+    program: 'synctoolbox' (multi-scale DTW on chroma and onsets, as in its notebooks) or 'parangonar'
+    (AudioToScoreMatcher, defaults). It needs the sound, not features, and the score's notes. UserError in one line
+    when it cannot be run."""
 
     program: str = "synctoolbox"
     python: str = ""
@@ -79,7 +81,8 @@ class Peer(AlignmentMethod):
             raise UserError("the score has no notes: there is nothing to align with")
         if not self.python or not Path(self.python).exists():
             raise UserError(
-                f'{self.program}: no Python at {self.python!r}: make an environment that has it (python -m venv ENV; ENV/bin/pip install {self.program}) and give python="ENV/bin/python"'
+                f"{self.program}: no Python at {self.python!r}: make an environment that has it "
+                f'(python -m venv ENV; ENV/bin/pip install {self.program}) and give python="ENV/bin/python"'
             )
         wave, sr = prepare_wave(*recording)
         with tempfile.TemporaryDirectory() as folder:
@@ -97,9 +100,8 @@ class Peer(AlignmentMethod):
                     f"{self.program} gave no answer within {self.timeout_s:g} s: give a larger timeout_s"
                 ) from None
             if done.returncode or not out.is_file():
-                raise UserError(
-                    f"{self.program} failed under {self.python}: {(done.stderr.strip().splitlines() or ['no answer'])[-1]}"
-                )
+                last = (done.stderr.strip().splitlines() or ["no answer"])[-1]
+                raise UserError(f"{self.program} failed under {self.python}: {last}")
             t, s = np.load(out)
         rising = np.maximum.accumulate(t)
         keep = np.r_[True, np.diff(rising) > 0]
@@ -108,7 +110,7 @@ class Peer(AlignmentMethod):
 # %% ../../nbs/alignment/41_table_one.ipynb #669d0bf3
 @dataclass(frozen=True)
 class SASAMethod(AlignmentMethod):
-    """The network of chapter 34 alone, one shot: weights is a file of `save_weights` of its `SASAAligner`, or the network itself."""
+    """The SASA aligner alone, one shot; weights: a file of `save_weights` of a `SASAAligner`, or the network itself."""
 
     weights: str | SASAAligner = ""
     jump_s: float = 2.0  # what moves more from row to row is a jump; at least three columns
@@ -124,7 +126,9 @@ class SASAMethod(AlignmentMethod):
 
 @dataclass(frozen=True)
 class AmtNbAligner(AlignmentMethod):
-    """The aligner of chapter 38, which hears notes first and then finds its way, behind the interface of its rivals. It needs the sound."""
+    """The aligner of chapter 38, which transcribes first and then finds its way, behind the same interface.
+
+    It needs the sound."""
 
     semitones: int | None = 0  # how far the recording sounds above the score; None finds out
     features: str = "sound"
@@ -140,7 +144,9 @@ class AmtNbAligner(AlignmentMethod):
 
 @dataclass(frozen=True)
 class Refined(AlignmentMethod):
-    """Any of them, and then every note looked for near the path by what a net hears: the second stage of chapter 35. It needs the sound."""
+    """Any of them, and then every note looked for near the path by a transcription model (chapter 36).
+
+    It needs the sound."""
 
     method: AlignmentMethod = DTW()
     weights: str = "align-12k"  # the transcription model
@@ -151,22 +157,17 @@ class Refined(AlignmentMethod):
         if not isinstance(recording, tuple):
             raise UserError("the second stage needs the sound: give (wave, sample rate), not features")
         model = load_model(self.weights)
-        heard = activations(*recording, model)
-        return refined_map(
-            self.method.align(recording, score),
-            heard.frames,
-            heard.onsets,
-            score,
-            PathConfig(late_s=-model.decode.onset_shift_s),
-        ).time_map()
+        found = activations(*recording, model)
+        first, config = self.method.align(recording, score), PathConfig(late_s=-model.decode.onset_shift_s)
+        return refined_map(first, found.frames, found.onsets, score, config).time_map()
 
 # %% ../../nbs/alignment/41_table_one.ipynb #355922f9
 @dataclass(frozen=True, eq=False)
 class AnnotatedRecording:
     """A recording whose beats are known.
 
-    id: name of the recording; work: of the piece; bar (B,), beat (B,): bar as played from 1 on and beat in it from 0; time_s (B,): its
-    second in the recording, rising; audio: path of the sound, None where the reader has none.
+    id: name of the recording; work: of the piece; bar (B,), beat (B,): bar as played from 1 on and beat in it from 0;
+    time_s (B,): its second in the recording, rising; audio: path of the sound, None where the reader has none.
     """
 
     id: str
@@ -186,7 +187,8 @@ def read_mazurka_beats(path) -> list[AnnotatedRecording]:
         raise UserError(f"{path} cannot be read: {getattr(error, 'strerror', None) or 'it is no text'}") from None
     if len(rows) < 3 or rows[0][1:3] != ["measure_number", "beat_number"] or len(rows[0]) < 4:
         raise UserError(
-            f"{path} is no table of beats: its first line must be ,measure_number,beat_number, and the names of recordings"
+            f"{path} is no table of beats: "
+            "its first line must be ,measure_number,beat_number, and the names of recordings"
         )
     if wrong := next((n for n, row in enumerate(rows, 1) if len(row) != len(rows[0])), None):
         raise UserError(f"{path}, line {wrong}: {len(rows[wrong - 1])} columns instead of {len(rows[0])}")
@@ -203,7 +205,9 @@ def read_mazurka_beats(path) -> list[AnnotatedRecording]:
 
 
 def mazurkas(folder, audio=None) -> list[AnnotatedRecording]:
-    """All recordings of Mazurka-BL below `folder`, with sound where `audio`, a folder, holds NAME.wav, .flac, .ogg or .mp3 of that name."""
+    """All recordings of Mazurka-BL below `folder`.
+
+    With sound where `audio`, a folder, holds NAME.wav, .flac, .ogg or .mp3 of that name."""
     files = sorted(Path(folder).rglob("M*beat_time.csv"))
     if not files:
         raise UserError(f"{folder} holds no M..beat_time.csv: name the folder of Mazurka-BL")

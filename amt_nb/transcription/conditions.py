@@ -25,8 +25,8 @@ from ..workshop.weights import load_parts, save_weights
 def train_direct(pools: Pools, features: list[Features], folder, size: str = "demo", changes: dict | None = None):
     """(History, models, configurations) of the small direct net on the pairs. changes: {'train': {'steps': 100}, 'harmonic': ...}."""
     changes, of = changes or {}, partial(settings_of, size, changes or {})
-    sizes, config, hear = of(ConditionConfig, "condition"), of(TrainConfig, "train"), of(CQTConfig, "cqt")
-    about = {"harmonic": of(HarmonicConfig, "harmonic"), "cqt": hear, "decode": of(DecodeConfig, "decode")}
+    sizes, config, cqt_config = of(ConditionConfig, "condition"), of(TrainConfig, "train"), of(CQTConfig, "cqt")
+    about = {"harmonic": of(HarmonicConfig, "harmonic"), "cqt": cqt_config, "decode": of(DecodeConfig, "decode")}
     batches = DirectBatches(
         {"pairs": paired_chunks(pools)},
         {"pairs": sizes.paired_batch},
@@ -36,7 +36,7 @@ def train_direct(pools: Pools, features: list[Features], folder, size: str = "de
     )
     torch.manual_seed(config.seed)
     models = {"net": HarmonicNet(about["harmonic"])}
-    model_of = lambda m: TranscriptionModel(m["net"], hear, about["decode"])
+    model_of = lambda m: TranscriptionModel(m["net"], cqt_config, about["decode"])
     history = fit(
         models,
         [Turn("net", ("net",), direct_loss)],

@@ -177,9 +177,9 @@ def predictions(net, features, cqt: CQTConfig, window: int = 1024, margin: int =
     return [cqt_activations(np.load(f.cqt_path, mmap_mode="r"), f.frames, model) for f in features]
 
 # %% ../../nbs/transcription/21_piano.ipynb #11aa44f7
-def decoding_metrics(said, features, config: DecodeConfig) -> list[dict]:
-    """`metrics.evaluate` of each recording, said[i] against the notes of features[i]."""
-    return [evaluate(decode(*s, config=config), f.load_notes(), f.frames) for s, f in zip(said, features)]
+def decoding_metrics(predicted, features, config: DecodeConfig) -> list[dict]:
+    """`metrics.evaluate` of each recording, predicted[i] against the notes of features[i]."""
+    return [evaluate(decode(*s, config=config), f.load_notes(), f.frames) for s, f in zip(predicted, features)]
 
 # %% ../../nbs/transcription/21_piano.ipynb #4ee638ff
 GRID = {
@@ -192,7 +192,7 @@ GRID = {
 
 # %% ../../nbs/transcription/21_piano.ipynb #f8f3fea5
 def choose_decoding(
-    said,
+    predicted,
     features,
     start: DecodeConfig = DecodeConfig(onset_threshold=0.3, frame_threshold=0.35),
     grid: dict | None = None,
@@ -200,7 +200,7 @@ def choose_decoding(
     """Decoding settings with the best sum of mean Frame F1 and note F1 on validation recordings, one setting at a time."""
 
     def worth(config):
-        mean = mean_scores(decoding_metrics(said, features, config))
+        mean = mean_scores(decoding_metrics(predicted, features, config))
         return mean["frame_f1"] + mean["note_f1"]
 
     best, top = start, worth(start)
@@ -212,14 +212,14 @@ def choose_decoding(
 
 # %% ../../nbs/transcription/21_piano.ipynb #dur1match
 def match_durations(
-    said, mean_s: float, config: DecodeConfig, thresholds=(0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5)
+    predicted, mean_s: float, config: DecodeConfig, thresholds=(0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5)
 ) -> DecodeConfig:
-    """`config` with the frame threshold under which the notes of `said` (see `predictions`) last `mean_s` seconds on average, or nearly so.
+    """`config` with the frame threshold under which the notes of `predicted` (see `predictions`) last `mean_s` seconds on average, or nearly so.
 
     mean_s: how long keys are held in performances, of whatever pieces. Needs no labels; without a note `config` is left as it is."""
 
     def lasting(threshold):
-        notes = [decode(*s, config=replace(config, frame_threshold=threshold)) for s in said]
+        notes = [decode(*s, config=replace(config, frame_threshold=threshold)) for s in predicted]
         return np.concatenate([n["offset_s"] - n["onset_s"] for n in notes]) if notes else np.zeros(0)
 
     durations = {t: d.mean() for t in thresholds if len(d := lasting(t))}

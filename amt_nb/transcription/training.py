@@ -32,7 +32,7 @@ class TrainConfig:
     steps: int = 1000  # steps of every turn; the learning rate reaches 0 here
     learning_rate: float = 2e-4  # the paper's code
     beta1: float = 0.9
-    beta2: float = 0.99  # shorter memory than AdamW's usual 0.999: adversaries move
+    beta2: float = 0.99  # shorter memory than AdamW's usual 0.999: the other side moves
     weight_decay: float = 0.01  # AdamW's usual value; the paper prints none
     schedule: str = "cosine"  # 'cosine', 'onecycle' or 'constant', after a rise of warmup_steps
     warmup_steps: int = 100
@@ -128,7 +128,7 @@ class EMA:
 # %% ../../nbs/transcription/14_training.ipynb #44be482a
 @dataclass(frozen=True)
 class Turn:
-    """One player's move in a step: a loss and the models that it alone changes.
+    """One move in a step: a loss and the models that it alone changes.
 
     name: shown in the log before each term. trains: names in `models`. loss: (models, batch, step) -> dict of
     scalar tensors of which 'total' is minimised and the others are only recorded. learning_rate, clip_norm:

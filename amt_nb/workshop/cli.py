@@ -91,19 +91,19 @@ def transcribe_one(recording: Path, paths: dict[str, Path], args) -> str:
     started, bar = time.monotonic(), Progress(recording.name, args.progress)
     try:
         model = load_model(args.weights)
-        heard = activations(recording, None, model, bar)
-        notes = notes_of(heard, model, **decoding(args))
+        found = activations(recording, None, model, bar)
+        notes = notes_of(found, model, **decoding(args))
         real = {kind: path.resolve() for kind, path in paths.items()}  # a link stays one: what it points to is replaced
         if "picture" in real:
-            title = f"{recording.name}: {len(notes)} notes" + (", the first 2 minutes" if heard.seconds > 120 else "")
-            write_picture(real["picture"], cqt_of(recording, None, model, heard.level_db), notes, title)
+            title = f"{recording.name}: {len(notes)} notes" + (", the first 2 minutes" if found.seconds > 120 else "")
+            write_picture(real["picture"], cqt_of(recording, None, model, found.level_db), notes, title)
         if "sound" in real:
             write_stereo(real["sound"], recording, notes)
         if "csv" in real:
             atomic_write(real["csv"], csv_text(notes).encode())
         if "json" in real:
             atomic_write(
-                real["json"], json_text(notes, recording, heard.seconds, args.weights or "piano-100k").encode()
+                real["json"], json_text(notes, recording, found.seconds, args.weights or "piano-100k").encode()
             )
         write_midi(notes, real["midi"])
     finally:
@@ -111,10 +111,10 @@ def transcribe_one(recording: Path, paths: dict[str, Path], args) -> str:
     took = time.monotonic() - started
     if not len(notes):
         print(
-            f"{recording}: {'no note was recognised' if heard.sounding else 'silence'}; {paths['midi']} is valid and empty",
+            f"{recording}: {'no note was recognised' if found.sounding else 'silence'}; {paths['midi']} is valid and empty",
             file=sys.stderr,
         )
-    return f"{len(notes)} notes of {heard.seconds:.1f} s in {took:.1f} s"
+    return f"{len(notes)} notes of {found.seconds:.1f} s in {took:.1f} s"
 
 # %% ../../nbs/workshop/cli.ipynb #3181aae9
 def run_transcribe(args) -> int:

@@ -154,8 +154,8 @@ def evaluate_one(recording, model) -> dict[str, float]:
     from amt_nb.transcription.transcribe import activations, notes_of
 
     wave, sr = recording.load_audio()
-    heard = activations(wave, sr, model)
-    return evaluate(notes_of(heard, model), recording.load_notes(), len(heard.frames))
+    found = activations(wave, sr, model)
+    return evaluate(notes_of(found, model), recording.load_notes(), len(found.frames))
 
 # %% ../../nbs/workshop/cli_data.ipynb #e801ce1f
 def _row(name: str, metrics: dict) -> str:

@@ -34,7 +34,7 @@ def _mapped(path):
 
 @dataclass(frozen=True)
 class Features:
-    "A prepared recording: what a Recording says, and where its CQT and rolls are mapped from."
+    """A prepared recording: what a Recording holds, and where its CQT and rolls are mapped from."""
 
     id: str
     piece: str
@@ -88,7 +88,7 @@ def _long_cqt(path, config):
 
 
 def audio_key(recording):
-    "Content of a recording's sound as 16 hex digits: the file's bytes, the recipe, or else the samples."
+    "Content of a recording's sound as 16 hex digits: the file's bytes, the rendering's key, or else the samples."
     if callable(recording.audio):
         return recording.audio.key() if hasattr(recording.audio, "key") else digest(*recording.load_audio())
     return digest(Path(recording.audio))

@@ -18,14 +18,14 @@ from .settings import UserError
 def chunk_queue(features, which, seed=0):
     "(M, 2) of feature index, first frame: all whole chunks of 256 frames of features[which] (one padded chunk for a shorter recording) in a fixed random order whose every beginning is spread over the recordings."
     rng = np.random.default_rng([seed, 11])
-    rows, pace = [], []
+    rows, places = [], []
     for i in which:
         n = max(1, features[i].frames // CHUNK_FRAMES)
         rows.append(np.stack([np.full(n, i), rng.permutation(n) * CHUNK_FRAMES], 1))
-        pace.append((np.arange(n) + rng.uniform()) / n)
+        places.append((np.arange(n) + rng.uniform()) / n)
     if not rows:
         return np.zeros((0, 2), int)
-    return np.concatenate(rows)[np.argsort(np.concatenate(pace), kind="stable")]
+    return np.concatenate(rows)[np.argsort(np.concatenate(places), kind="stable")]
 
 # %% ../../nbs/workshop/pools.ipynb #67b00e87
 @dataclass(frozen=True, eq=False)
@@ -191,7 +191,7 @@ class Batches:
         return pool[[self.instruments[i][self._nth(20 + i, len(self.instruments[i]), turn)] for i, turn in chosen]]
 
     def _score(self, i, start, onsets=False):
-        """(I, 256, 88) of one chunk, the keys down or, with onsets, struck."""
+        """(I, 256, 88) of one chunk, the keys that sound or, with onsets, begin."""
         f = self.pools.features[i]
         if self.n_instruments == 1:
             return f.roll(start, CHUNK_FRAMES, onsets)[None]

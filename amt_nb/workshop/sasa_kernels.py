@@ -15,13 +15,17 @@ from .soft_dtw_kernels import compiled, spread
 
 # %% ../../nbs/workshop/sasa_kernels.ipynb #df33a571
 def window(offset: int, length: int) -> tuple[slice, slice]:
-    """Pixels that have a neighbour `offset` away along an axis of `length`, and these neighbours: two slices of one length, maybe empty."""
+    """Pixels that have a neighbour `offset` away along an axis of `length`, and these neighbours.
+
+    Two slices of one length, maybe empty."""
     n = max(0, length - abs(offset))
     return slice(max(0, -offset), max(0, -offset) + n), slice(max(0, offset), max(0, offset) + n)
 
 
 def neighbours(extent: int, height: int, width: int):
-    """For each offset of a neighbourhood: (index of row offset, of column offset, pixels, their neighbours) of maps (..., height, width)."""
+    """For each offset of a neighbourhood.
+
+    (index of row offset, of column offset, pixels, their neighbours) of maps (..., height, width)."""
     for a in range(extent):
         for b in range(extent):
             (i, ii), (j, jj) = window(a - extent // 2, height), window(b - extent // 2, width)
@@ -43,7 +47,9 @@ def one_logit(q, k, by_row, by_column, a, b, here, there):
 
 # %% ../../nbs/workshop/sasa_kernels.ipynb #6a086639
 def attend(q, k, v, rows, columns):
-    """(out (B, N, d, H, W), level (B, N, H, W)): attention one offset at a time, with a running maximum and sum; level = log of the softmax's sum."""
+    """(out (B, N, d, H, W), level (B, N, H, W)): attention one offset at a time, with a running maximum and sum.
+
+    Level = log of the softmax's sum."""
     by_row, by_column = biases(q, rows, columns)
     shape = (q.shape[0], q.shape[1], *q.shape[3:])
     most, total, out = q.new_full(shape, -torch.inf), q.new_zeros(shape), torch.zeros_like(v)
@@ -58,7 +64,9 @@ def attend(q, k, v, rows, columns):
 
 # %% ../../nbs/workshop/sasa_kernels.ipynb #eb21adc0
 def attend_back(grad, q, k, v, rows, columns, out, level):
-    """Gradients of q, k, v, rows, columns from that of `attend`'s out: the weights are computed again, offset by offset, instead of kept."""
+    """Gradients of q, k, v, rows, columns from that of `attend`'s out.
+
+    The weights are computed again, offset by offset, instead of kept."""
     by_row, by_column = biases(q, rows, columns)
     mean, (dq, dk, dv) = (grad * out).sum(2), (torch.zeros_like(t) for t in (q, k, v))
     d_row, d_column, half = torch.zeros_like(by_row), torch.zeros_like(by_column), rows.shape[1]
@@ -102,7 +110,9 @@ def row_softmax(s, level):
 # %% ../../nbs/workshop/sasa_kernels.ipynb #9a97ef7b
 @compiled
 def row_weights(q, k, rows, columns, i, bias, s, level):
-    """Softmax weights s (k * k, W) of the pixels of row i of one head, from q, k (d, H, W), and their level (W,); 0 where no neighbour is."""
+    """Softmax weights s (k * k, W) of the pixels of row i of one head, from q, k (d, H, W), and their level (W,).
+
+    0 where no neighbour is."""
     d, height, width = q.shape
     half, e = rows.shape
     bias[:] = 0
@@ -128,7 +138,9 @@ def row_weights(q, k, rows, columns, i, bias, s, level):
 # %% ../../nbs/workshop/sasa_kernels.ipynb #7fced0b3
 @compiled
 def attend_head(q, k, v, rows, columns, out, level):
-    """`attend` for one head of one map on a CPU: (d, H, W) into out and level (H, W), one row at a time, in reach of the cache."""
+    """`attend` for one head of one map on a CPU.
+
+    (d, H, W) into out and level (H, W), one row at a time, in reach of the cache."""
     d, height, width = q.shape
     e = rows.shape[1]
     bias, s = np.empty((2, e, width), q.dtype), np.empty((e * e, width), q.dtype)
@@ -147,7 +159,9 @@ def attend_head(q, k, v, rows, columns, out, level):
 # %% ../../nbs/workshop/sasa_kernels.ipynb #4846ce08
 @compiled
 def embeddings_back(q, rows, columns, i, bias, dq, d_rows, d_columns):
-    """What row i owes the embeddings: bias (2, k, W), the sums of the logits' gradients by offset, goes to dq, d_rows and d_columns."""
+    """What row i owes the embeddings.
+
+    Bias (2, k, W), the sums of the logits' gradients by offset, goes to dq, d_rows and d_columns."""
     d, height, width = q.shape
     half, e = rows.shape
     for c in range(d):
@@ -217,7 +231,9 @@ def flat_heads(*tensors):
 
 
 class LocalAttention(torch.autograd.Function):
-    """`attend` with its gradient: on a CPU in single precision the compiled loops, else the shifted tensors. Keeps q, k, v and the result, no weights."""
+    """`attend` with its gradient: on a CPU in single precision the compiled loops, else the shifted tensors.
+
+    Keeps q, k, v and the result, no weights."""
 
     @staticmethod
     def forward(ctx, q, k, v, rows, columns):
@@ -258,8 +274,9 @@ class LocalAttention(torch.autograd.Function):
 def local_attention(q, k, v, rows, columns):
     """Attention of each pixel to its neighbourhood: q, k, v (B, N, d, H, W) -> (B, N, d, H, W); METHOD B3.
 
-    rows (N, d - d // 2, extent), columns (N, d // 2, extent): embeddings of the offsets, extent odd. Neighbours outside the
-    map do not exist: they are no zeros in the softmax. Memory does not grow with the neighbourhood times the channels."""
+    rows (N, d - d // 2, extent), columns (N, d // 2, extent): embeddings of the offsets, extent odd. Neighbours
+    outside the map do not exist: they are no zeros in the softmax. Memory does not grow with the neighbourhood times
+    the channels."""
     if rows.shape[2] != columns.shape[2] or rows.shape[2] % 2 == 0:
         raise UserError(
             f"neighbourhoods of {rows.shape[2]} rows and {columns.shape[2]} columns: one odd extent is needed"
@@ -271,7 +288,9 @@ def local_attention(q, k, v, rows, columns):
 
 # %% ../../nbs/workshop/sasa_kernels.ipynb #3fcc24cb
 def attention_weights(q, k, rows, columns):
-    """The softmax itself, (B, N, extent, extent, H, W): what each pixel attends to; 0 for neighbours that do not exist. For pictures."""
+    """The softmax itself, (B, N, extent, extent, H, W): what each pixel attends to.
+
+    0 for neighbours that do not exist. For pictures."""
     by_row, by_column = biases(q, rows, columns)
     e = rows.shape[2]
     s = q.new_full((*q.shape[:2], e, e, *q.shape[3:]), -torch.inf)
