@@ -23,7 +23,7 @@ class CQTConfig:
 
     filter_scale: float = 1.0  # window length in Q periods; below 1 sharper in time, blunter in pitch
     centre: float = 0.0  # where frame t is centred: 0 at t/50 s as in librosa, 0.5 in the middle of the roll's frame t
-    top_db: float = 80.0  # dynamic range kept below the recording's level, mapped to [-1, 1] (METHOD A2)
+    top_db: float = 80.0  # dynamic range kept below the recording's level, mapped to [-1, 1] [A code]
     level_percentile: float = 95.0  # the level: this percentile of the sounding frames' maxima; 100 is the maximum
 
     def __post_init__(self):

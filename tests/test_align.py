@@ -1,7 +1,6 @@
 """Alignment: what would clutter chapters 35 and 38. Faults of input, the command line, structure by hypothesis, odd recordings."""
 
 import json
-import os
 import subprocess
 import sys
 import numpy as np

@@ -71,7 +71,7 @@ def toy():
 
 
 def expected(batch, models, step, config):
-    """All terms once more in NumPy, from the formulas of METHOD A6."""
+    """All terms once more in NumPy, from the formulas of [A, objective]."""
     z = {k: v.numpy() for k, v in cycle.add_latents(models, batch, step, config).items()}
     G, F = (lambda x: 0.5 * x + 0.1), (lambda x: 1.5 * x - 0.2)
     adv = lambda x, a: ((a * x - 1) ** 2).mean() + ((-a * x - 1) ** 2).mean()

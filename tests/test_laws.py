@@ -24,11 +24,11 @@ HEAVY = {
 }  # fmt: skip
 MAY_LOAD_TORCH = {  # what defines nets, trains them or compiles kernels; everything else starts without torch and numba
     "transcription.score_vae", "transcription.translators", "transcription.discriminators", "transcription.cycle",
-    "transcription.training", "transcription.unpaired", "transcription.collapse", "transcription.direct", "transcription.conditions",
+    "transcription.training", "transcription.unpaired", "transcription.collapse", "transcription.direct", "transcription.conditions", "transcription.conditions",
     "alignment.soft_dtw", "alignment.sasa_layer", "alignment.sasa_aligner", "alignment.unet_aligner",
     "alignment.dtw_baselines", "alignment.learnt_baselines", "alignment.table_one",
     "workshop.checkpoints", "workshop.runs", "workshop.devices", "workshop.prefetch",
-    "workshop.pools", "workshop.simd_lanes", "workshop.soft_dtw_kernels", "workshop.soft_dtw_gpu", "workshop.sasa_kernels",
+    "workshop.pools", "workshop.simd_lanes", "workshop.soft_dtw_kernels", "workshop.soft_dtw_diagonals", "workshop.soft_dtw_gpu", "workshop.sasa_kernels",
 }  # fmt: skip
 
 
@@ -230,9 +230,9 @@ def test_nothing_names_a_registry_or_a_neighbouring_folder():
     recipes, folders = {"constraints.txt", "pyproject.toml", "run", "test", "book"}, ("tools/", ".ci/", ".github/")
     texts = {n: text for n, text in tracked() if n in recipes or n.startswith(folders)}
     texts["pyproject.toml"] = re.sub(r"^\[project\.urls\]\n(?:.+\n)*", "", texts["pyproject.toml"], flags=re.M)
-    assert not [n for n, text in texts.items() if re.search(r"https?://", text)], (
-        "recipes for installing name no address"
-    )
+    elsewhere = r"https?://(?!colab\.research\.google\.com/github/|127\.0\.0\.1|www\.w3\.org/2000/svg)"
+    found = [f"{n}: {m.group()}" for n, text in texts.items() if (m := re.search(elsewhere + r"[\w.]\S*", text))]
+    assert not found, "recipes for installing name no address; links lead to the code host alone"
     pattern = re.compile(r"[\"'(]\.\./" + "shared")
     assert not [
         n

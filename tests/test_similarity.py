@@ -12,7 +12,8 @@ from amt_nb.alignment.similarity import audio_chroma, audio_onsets, Axes, cqt_ch
 from amt_nb.alignment.similarity import decaying, from_square, activation_features, matrix_to_square
 from amt_nb.alignment.similarity import paper_chroma, PAPER_FPS, plot_similarity, rendered_chroma
 from amt_nb.alignment.similarity import resample_frames, roll_features, score_chroma, score_onsets
-from amt_nb.alignment.similarity import score_rolls, to_indices, to_square, transposition, tuning_cents
+from amt_nb.alignment.similarity import score_rolls, to_indices, to_square, chroma_transposition
+from amt_nb.workshop.tuning import mean_tuning_cents
 from amt_nb.workshop.synth import render
 
 few = settings(max_examples=30, deadline=None)
@@ -97,9 +98,9 @@ def test_chroma_of_a_tone_is_its_pitch_class():
 def test_tuning_is_found_and_followed(cents):
     wave = tone(220 * 2 ** (cents / 1200)) + tone(330 * 2 ** (cents / 1200))[:32000]
     values = cqt(wave, 16000, CQTConfig(0.6, 0.5))
-    assert abs(tuning_cents(values) - cents) < 8
+    assert abs(mean_tuning_cents(values) - cents) < 8
     straight = cqt_chroma(cqt(tone(220) + tone(330), 16000, CQTConfig(0.6, 0.5)))[50]
-    assert np.linalg.norm(cqt_chroma(values, tuning_cents(values))[50] - straight) < 0.15
+    assert np.linalg.norm(cqt_chroma(values, mean_tuning_cents(values))[50] - straight) < 0.15
 
 
 @pytest.mark.parametrize("shift", [-4, 0, 1, 6])
@@ -107,7 +108,7 @@ def test_transposition(shift):
     up = SCALE.copy()
     up["pitch"] += shift
     twice = np.concatenate([score_chroma(up), score_chroma(up)[:150]])  # a repeat does no harm
-    assert transposition(twice, score_chroma(SCALE)) == shift
+    assert chroma_transposition(twice, score_chroma(SCALE)) == shift
 
 
 def test_features_of_sound_and_of_notes_agree():

@@ -7,10 +7,14 @@ from hypothesis import given, settings, strategies as st
 from amt_nb.notes import as_notes, to_roll
 from amt_nb.workshop.settings import UserError
 from amt_nb.alignment.similarity import Axes, from_square, score_chroma
-from amt_nb.alignment.structure import beat_map, carry, check_segments, compose, describe, joined, KINDS
-from amt_nb.alignment.structure import played_starts, random_structure, rearrange_audio, rearrange_frames
-from amt_nb.alignment.structure import rearrange_notes, rearrange_pedal, SAME_S, structure, TimeMap
-from amt_nb.alignment.structure import to_original, to_played, true_indices
+from amt_nb.workshop.time_maps import beat_map, check_segments, compose, joined
+from amt_nb.alignment.structure import carry, describe, STRUCTURES
+from amt_nb.workshop.time_maps import played_starts
+from amt_nb.alignment.structure import random_structure, rearrange_audio, rearrange_frames
+from amt_nb.alignment.structure import rearrange_notes, rearrange_pedal, structure
+from amt_nb.workshop.time_maps import SAME_S, TimeMap
+from amt_nb.workshop.time_maps import to_original, to_played
+from amt_nb.alignment.structure import true_indices
 
 few = settings(max_examples=40, deadline=None)
 seeds = st.integers(0, 2**31)
@@ -78,7 +82,7 @@ def test_carrying_twice_is_carrying_the_composition(seed):
 
 
 @few
-@given(seeds, st.sampled_from(sorted(KINDS)))
+@given(seeds, st.sampled_from(sorted(STRUCTURES)))
 def test_kinds_cut_only_where_they_may(seed, kind):
     cuts = np.sort(np.random.default_rng(seed).uniform(1, 59, 25))
     segments = structure(kind, 60.0, cuts, seed)
@@ -90,7 +94,7 @@ def test_kinds_cut_only_where_they_may(seed, kind):
 
 def test_each_kind_is_what_it_says():
     cuts, total = np.arange(1, 60.0), {}
-    for kind in KINDS:
+    for kind in STRUCTURES:
         total[kind] = played_starts(structure(kind, 60.0, cuts, 5))[-1]
     assert (
         total["skip"] < 60 == total["wrong order"]
@@ -165,7 +169,7 @@ def test_indices_of_a_square_come_back_as_the_truth(seed):
 def test_time_maps():
     m = TimeMap([0, 10, 10, 20], [0, 8, 2, 10])
     assert m.at([5, 9.99, 10, 25, -1]).round(3).tolist() == [4, 7.992, 2, 10, 0]
-    assert m.jumps().tolist() == [[10, 8, 2]] and m.pace([5, 15]).tolist() == [1.25, 1.25]
+    assert m.jumps().tolist() == [[10, 8, 2]] and m.slope([5, 15]).tolist() == [1.25, 1.25]
     assert len(carry(m, [(0, 10), (10, 20)]).jumps()) == 1
     for bad, word in (([[0], [0]], "two rows"), ([[0, 1], [0, np.nan]], "NaN"), ([[1, 0], [0, 1]], "falls")):
         with pytest.raises(UserError, match=word):

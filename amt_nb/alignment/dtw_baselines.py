@@ -306,7 +306,7 @@ class DTW(AlignmentMethod):
 
     fps: float = FPS  # full resolution: half a frame is 10 ms
     diagonal: float = 1.0  # weight of a diagonal step; 2 makes all paths equally long, and waiting cheap
-    metric: str = "squared"  # or 'euclidean', the paper's (METHOD B2), which did a little worse in validation
+    metric: str = "squared"  # or 'euclidean', the paper's [B, features], which did a little worse in validation
     features: str = "chroma"
 
     def spans(self, a, b):

@@ -28,7 +28,7 @@ from ..workshop.weights import load_parts, read_weights
 # %% ../../nbs/alignment/34_sasa_aligner.ipynb #a1c2d965
 @dataclass(frozen=True)
 class AlignerConfig:
-    """CA and CD models (METHOD B3) and their loss; key prefix `sasa`.
+    """CA and CD models [B, ablation] and their loss; key prefix `sasa`.
 
     What the paper does not print is ours, with its reason; [P] is printed."""
 
@@ -250,7 +250,7 @@ def path_points(index, dimensions: int = 2):
 
 
 def path_loss(index, truth, gamma: float = 1.0, dimensions: int = 2):
-    """The custom loss (METHOD B4): soft-DTW divergence of Euclidean cost between paths (B, S), in columns a row.
+    """The custom loss [B, loss]: soft-DTW divergence of Euclidean cost between paths (B, S), in columns a row.
 
     Zero at equality."""
     return (

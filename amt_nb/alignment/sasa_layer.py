@@ -13,7 +13,7 @@ from ..workshop.settings import UserError
 
 # %% ../../nbs/alignment/33_sasa_layer.ipynb #51c2cc1b
 class SASA(nn.Module):
-    """Stand-alone self-attention (METHOD B3; Ramachandran et al. 2019): maps (B, C, H, W) -> (B, C, H, W).
+    """Stand-alone self-attention ([B, attention]; Ramachandran et al. 2019): maps (B, C, H, W) -> (B, C, H, W).
 
     The channels are split into `heads` groups, each with its own W_Q, W_K, W_V and offset embeddings."""
 

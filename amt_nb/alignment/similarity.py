@@ -28,7 +28,7 @@ PAPER_FPS = ALIGN_SR / ALIGN_HOP  # 43.07 frames a second: the paper's chroma
 
 
 def paper_chroma(wave, sr: int) -> np.ndarray:
-    """The paper's chroma (T, 12) float32, C first, PAPER_FPS frames a second, each frame's largest value 1 (METHOD B2).
+    """The paper's chroma (T, 12) float32, C first, PAPER_FPS frames a second, each frame's largest value 1 [B, features].
 
     librosa at 22,050 Hz, window 2,048, hop 512; frame t is centred on the middle of its hop, as all frames here."""
     import librosa
@@ -325,7 +325,7 @@ class Axes:
     """How a square of `size` x `size` cells lies over a recording and a score.
 
     The recording fills all rows. The score has the same seconds a cell, the rest of the columns being padding; only
-    when it would not fit it is squeezed into all of them (METHOD B2, "padded accordingly")."""
+    when it would not fit it is squeezed into all of them ([B, features], "padded accordingly")."""
 
     size: int
     recording_s: float  # seconds of the recording

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from ..workshop.settings import nearest, UserError
 from ..workshop.soft_dtw_gpu import engine
-from ..workshop.soft_dtw_kernels import compiled, COSTS, gradients, Pairs, spread, STRIP, values
+from ..workshop.soft_dtw_kernels import compiled, gradients, Pairs, spread, values
+from ..workshop.soft_dtw_diagonals import COSTS, STRIP
 
 # %% ../../nbs/alignment/32_soft_dtw.ipynb #d9480d9f
 def checked_lengths(lengths, batch, longest, name):
@@ -330,7 +331,7 @@ def soft_dtw_divergence(x, y, gamma=1.0, cost="sqeuclidean", x_lengths=None, y_l
     """of(x, y) - of(x, x)/2 - of(y, y)/2 for each pair -> (batch,): zero at equality; arguments as in soft_dtw.
 
     Never negative for the absolute cost in one dimension and for the Euclidean cost; with 'sqeuclidean' it can be negative.
-    of: soft_dtw, sharp_soft_dtw or mean_cost_dtw. Source: Blondel, Mensch and Vert 2021; METHOD B4."""
+    of: soft_dtw, sharp_soft_dtw or mean_cost_dtw. Source: Blondel, Mensch and Vert 2021; [B, loss]."""
     if not isinstance(cost, str):
         raise UserError("a divergence needs x and y and the name of a cost: one matrix does not tell C(x, x)")
     both = of(x, y, gamma, cost, x_lengths, y_lengths)
@@ -339,7 +340,7 @@ def soft_dtw_divergence(x, y, gamma=1.0, cost="sqeuclidean", x_lengths=None, y_l
 
 @dataclass(frozen=True)
 class SoftDTWConfig:
-    """Loss between two index sequences (METHOD B4); the paper names the cost, not the temperature."""
+    """Loss between two index sequences [B, loss]; the paper names the cost, not the temperature."""
 
     gamma: float = 1.0  # in units of the cost
     cost: str = "euclidean"  # safe: its divergence is never negative

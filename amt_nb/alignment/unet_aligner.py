@@ -40,7 +40,7 @@ UNET_MODELS = {"UA_CE": "CA_CE", "UA_custom": "CA_custom", "UD_CE": "CD_CE", "UD
 class UNetAligner(nn.Module):
     """Distances (B, 1, H, W), a row a moment of the recording -> as a `SASAAligner`; `unit` must divide H and W.
 
-    Scores (B, H, W) of all columns or, for the custom loss, points (B, H). The paper's encoder and blocks (METHOD B3)
+    Scores (B, H, W) of all columns or, for the custom loss, points (B, H). The paper's encoder and blocks [B, network]
     with a way up to every cell in place of the dense layers; of the configuration `cells`, `reduced`, `hidden` and
     `dropout` are not used."""
 

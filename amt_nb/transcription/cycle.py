@@ -25,7 +25,7 @@ Batch = dict[str, Tensor]
 # %% ../../nbs/transcription/13_cycle.ipynb #73309c17
 @dataclass(frozen=True)
 class CycleConfig:
-    """Weights and schedules of the objective; the defaults are the [paper]'s (METHOD A6)."""
+    """Weights and schedules of the objective; the defaults are the [paper]'s [A, objective]."""
 
     lambda_cycle: float = 5.0  # cycle consistency
     lambda_sup: float = 1.0  # the pairs
@@ -216,7 +216,7 @@ def decoded_supervised_loss(models: Models, batch: Batch, step: int, config: Cyc
 def generator_loss(
     models: Models, batch: Batch, step: int, config: CycleConfig, supervised=supervised_loss, sides=PAPER_SIDES
 ) -> Batch:
-    """Every term and 'total' = w (L_adv + lambda_fm L_fm) + lambda_cycle L_cyc + lambda_sup L_sup (METHOD A6).
+    """Every term and 'total' = w (L_adv + lambda_fm L_fm) + lambda_cycle L_cyc + lambda_sup L_sup [A, objective].
 
     Without pairs in the batch there is no supervised term at all. supervised: the loss of the pairs; None: without it.
     """

@@ -31,7 +31,7 @@ def normed_conv(n_in: int, n_out: int, kernel: tuple[int, int], stride: tuple[in
 class DiscriminatorLayer(nn.Module):
     """LeakyReLU(convolution(x) + shortcut(x)): (B, n_in, T, P) -> (B, n_out, T/st, P/sp), slope 0.2 below zero.
 
-    The shortcut is the identity, or a 1x1 convolution of the same stride where the shape changes. Source: METHOD A5.
+    The shortcut is the identity, or a 1x1 convolution of the same stride where the shape changes. Source: [A, discriminators].
     """
 
     def __init__(self, n_in: int, n_out: int, kernel: tuple[int, int] = (3, 3), stride: tuple[int, int] = (1, 1)):
@@ -46,7 +46,7 @@ class DiscriminatorLayer(nn.Module):
 # %% ../../nbs/transcription/12_discriminators.ipynb #c38243dc
 @dataclass(frozen=True)
 class DiscriminatorConfig:
-    """Numbers of a discriminator; the defaults are those of D_X at [paper] size (METHOD A5)."""
+    """Numbers of a discriminator; the defaults are those of D_X at [paper] size [A, discriminators]."""
 
     width: int = 64  # features of the first layer
     multipliers: tuple[int, ...] = (1, 2, 2)  # features of each strided layer, in units of `width`
@@ -62,7 +62,7 @@ class DiscriminatorConfig:
 # %% ../../nbs/transcription/12_discriminators.ipynb #73a88319
 @dataclass(frozen=True)
 class LatentDiscriminatorConfig(DiscriminatorConfig):
-    """The same numbers with the defaults of D_Z: five 3x3 layers of stride 1, two scales (METHOD A5)."""
+    """The same numbers with the defaults of D_Z: five 3x3 layers of stride 1, two scales [A, discriminators]."""
 
     multipliers: tuple[int, ...] = (1, 2, 2, 2, 2)
     kernel: tuple[int, ...] = (3, 3)
@@ -95,7 +95,7 @@ def half(x: Tensor) -> Tensor:
 class MultiScaleDiscriminator(nn.Module):
     """One `ScaleDiscriminator` a scale: (B, channels, T, P) -> list over scales of lists of features (last: score map).
 
-    Each scale reads the input of the one before through `half`. Source: METHOD A5.
+    Each scale reads the input of the one before through `half`. Source: [A, discriminators].
     """
 
     def __init__(self, channels: int, config: DiscriminatorConfig):
@@ -130,7 +130,7 @@ class ImagePool:
     """Remembers `size` fakes and hands a share of them out again, so that a discriminator does not forget.
 
     query(images): while the pool fills, the images themselves; then each image is, with probability `share`,
-    swapped for a remembered one, whose place it takes. Source: Shrivastava et al. 2017; METHOD A6.
+    swapped for a remembered one, whose place it takes. Source: Shrivastava et al. 2017; [A, objective].
     """
 
     def __init__(self, size: int = 128, share: float = 0.5, seed: int = 0):

@@ -36,7 +36,7 @@ class ChannelNorm(nn.Module):
 class ResidualBlock(nn.Module):
     """Twice (3x3 convolution, ChannelNorm, SiLU), plus the input: (B, n_in, T, P) -> (B, n_out, T, P).
 
-    Where the widths differ the input passes a 1x1 convolution. Source: METHOD A3.
+    Where the widths differ the input passes a 1x1 convolution. Source: [A, score VAE].
     """
 
     def __init__(self, n_in: int, n_out: int):
@@ -71,7 +71,7 @@ def linear_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 class LinearAttention(nn.Module):
     """Residual linear attention over all cells of a map: (B, width, T, P) -> the same shape, any T and P.
 
-    heads x head_width features a query; ChannelNorm before and after. Source: METHOD A3.
+    heads x head_width features a query; ChannelNorm before and after. Source: [A, score VAE].
     """
 
     def __init__(self, width: int, heads: int = 2, head_width: int = 16):
@@ -143,7 +143,7 @@ def he_init(net: nn.Module, last: float = 1.0) -> None:
 # %% ../../nbs/transcription/10_score_vae.ipynb #81390387
 @dataclass(frozen=True)
 class VAEConfig:
-    """Numbers of a score VAE; the defaults are the [paper] size (METHOD A3)."""
+    """Numbers of a score VAE; the defaults are the [paper] size [A, score VAE]."""
 
     instruments: int = 1  # roll channels: 1, or 11 for the classes of settings.INSTRUMENTS
     width: int = 64  # features beside the roll
@@ -203,7 +203,7 @@ class ScoreVAE(nn.Module):
     """Score roll <-> latent. Rolls are (B, instruments, T, 88) in {-1, 1}, T a multiple of 8; latents (B, 8, T/8, 11).
 
     `forward(roll)` gives (logits, mean, logvar) with z drawn from the posterior; a roll is logits > 0.
-    Source: METHOD A3.
+    Source: [A, score VAE].
     """
 
     def __init__(self, config: VAEConfig = VAEConfig()):
@@ -258,7 +258,7 @@ def focal_loss(logits: Tensor, target: Tensor, gamma: float = 2.0, alpha: float 
     """Mean over cells of alpha_t (1 - p_t)^gamma (-log p_t), p_t the probability given to the truth.
 
     logits and target of one shape, target in {0, 1}; alpha_t is alpha where the target is 1, else 1 - alpha.
-    gamma = 0 and alpha = 0.5 give half the cross-entropy. Source: Lin et al. 2017; METHOD A3.
+    gamma = 0 and alpha = 0.5 give half the cross-entropy. Source: Lin et al. 2017; [A, score VAE].
     """
     logits, target = logits.float(), target.float()
     log_miss = F.logsigmoid(logits * (1 - 2 * target))  # log(1 - p_t)

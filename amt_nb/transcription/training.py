@@ -27,7 +27,7 @@ from ..workshop.settings import UserError
 # %% ../../nbs/transcription/14_training.ipynb #3e2f9497
 @dataclass(frozen=True)
 class TrainConfig:
-    """Everything about a training run that is not the model (METHOD A7); key prefix `train`."""
+    """Everything about a training run that is not the model [A, training]; key prefix `train`."""
 
     steps: int = 1000  # steps of every turn; the learning rate reaches 0 here
     learning_rate: float = 2e-4  # the paper's code
@@ -67,7 +67,7 @@ class TrainConfig:
 def learning_rate(step: int, config: TrainConfig) -> float:
     """Learning rate of step `step` (0 is the first): a rise over `warmup_steps`, then down to 0 at `steps`.
 
-    'cosine' rises in a line from 1/warmup_steps of the full rate (METHOD A7); 'onecycle' rises along a half
+    'cosine' rises in a line from 1/warmup_steps of the full rate [A, training]; 'onecycle' rises along a half
     cosine from a 25th of it (Smith & Topin 2019); both fall along a half cosine. 'constant' does not fall.
     """
     full, warm = config.learning_rate, config.warmup_steps

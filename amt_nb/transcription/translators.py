@@ -25,7 +25,7 @@ def narrow(n_in: int, n_out: int, stride: tuple[int, int]) -> nn.Module:
 # %% ../../nbs/transcription/11_translators.ipynb #31bf4ae1
 @dataclass(frozen=True)
 class TranslatorConfig:
-    """Numbers of a translator, G or F; the defaults are the [paper] size (METHOD A4). Stages go from the CQT down."""
+    """Numbers of a translator, G or F; the defaults are the [paper] size [A, translators]. Stages go from the CQT down."""
 
     width: int = 32  # features beside the CQT
     multipliers: tuple[int, ...] = (1, 2, 2, 4, 8)  # width of each stage, in units of `width`
@@ -88,7 +88,7 @@ def check_cqt(cqt: Tensor) -> None:
 class AudioToLatent(nn.Module):
     """G, the transcriber: CQT (B, 1, T, 352) in [-1, 1], T a multiple of 8 -> score latent (B, 8, T/8, 11).
 
-    A roll is ScoreVAE.decode(latent) > 0. Source: METHOD A4.
+    A roll is ScoreVAE.decode(latent) > 0. Source: [A, translators].
     """
 
     def __init__(self, config: TranslatorConfig = TranslatorConfig()):
@@ -120,7 +120,7 @@ class Transcriber(nn.Module):
 class LatentToAudio(nn.Module):
     """F, the renderer: score latent (B, 8, T/8, 11) -> CQT (B, 1, T, 352) in (-1, 1).
 
-    `AudioToLatent` mirrored. Source: METHOD A4.
+    `AudioToLatent` mirrored. Source: [A, translators].
     """
 
     def __init__(self, config: TranslatorConfig = TranslatorConfig()):

@@ -176,7 +176,7 @@ def train_latent(
 ):
     """(History, {'G', 'vae'}, configurations) of the paper's generators, on the pairs alone or with the cycle.
 
-    vae: what `train_vae` gave, None trains one first. supervised: the pairs' loss, on latents [A §3] or through the decoder.
+    vae: what `train_vae` gave, None trains one first. supervised: the pairs' loss, on latents [A, framework] or through the decoder.
     """
     changes, of = changes or {}, partial(settings_of, size, changes or {})
     sizes, config, objective = of(ConditionConfig, "condition"), of(TrainConfig, "train"), of(CycleConfig, "cycle")

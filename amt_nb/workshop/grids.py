@@ -25,7 +25,7 @@ BINS_PER_OCTAVE = 12 * BINS_PER_KEY
 N_BINS = N_KEYS * BINS_PER_KEY
 
 # %% ../../nbs/workshop/grids.ipynb #0b3ad689
-LATENT_CHANNELS = 8  # channels of the score VAE's latent [A §3]
+LATENT_CHANNELS = 8  # channels of the score VAE's latent [A, framework]
 LATENT_STRIDE = 8  # three halvings, in time and in pitch
 LATENT_FRAMES = CHUNK_FRAMES // LATENT_STRIDE
 LATENT_KEYS = N_KEYS // LATENT_STRIDE

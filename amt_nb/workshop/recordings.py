@@ -393,7 +393,7 @@ def _most_instruments(recording):
 
 
 def musicnet(path, seed=42):
-    "Recordings of MusicNet-EM below path: every number.wav (or number_*.wav) with its number.mid; roles test, validation (5), paired (3), unpaired after METHOD A8."
+    "Recordings of MusicNet-EM below path: every number.wav (or number_*.wav) with its number.mid; roles test, validation (5), paired (3), unpaired after [A §5.4] and [A code]."
     path = _folder(path, "musicnet")
     number = lambda p: (re.match(r"(\d{4})(?!\d)", p.stem) or [None, None])[1]
     sounds = {n: p for e in ("flac", "wav") for p in sorted(path.rglob(f"*.{e}")) if (n := number(p))}

@@ -272,7 +272,7 @@ class LocalAttention(torch.autograd.Function):
 
 # %% ../../nbs/workshop/sasa_kernels.ipynb #1feb84c3
 def local_attention(q, k, v, rows, columns):
-    """Attention of each pixel to its neighbourhood: q, k, v (B, N, d, H, W) -> (B, N, d, H, W); METHOD B3.
+    """Attention of each pixel to its neighbourhood: q, k, v (B, N, d, H, W) -> (B, N, d, H, W); [B, attention].
 
     rows (N, d - d // 2, extent), columns (N, d // 2, extent): embeddings of the offsets, extent odd. Neighbours
     outside the map do not exist: they are no zeros in the softmax. Memory does not grow with the neighbourhood times

@@ -11,7 +11,8 @@ import math
 import numpy as np
 import torch
 from .settings import UserError
-from .soft_dtw_kernels import corridor, INVALID, Pairs, tl, triton
+from .soft_dtw_kernels import corridor, Pairs, tl, triton
+from .soft_dtw_diagonals import INVALID
 
 # %% ../../nbs/workshop/soft_dtw_gpu.ipynb #69647372
 GPU_STRIP, GPU_CHUNK = 64, 64  # rows and anti-diagonals of a tile: one warp, two rows a thread

@@ -227,7 +227,7 @@ def level_db(magnitude, config: CQTConfig = CQTConfig()) -> float:
 def normalise(magnitude, level_db: float, top_db: float = 80.0):
     """Magnitudes to [-1, 1]: 1 at `level_db` and above, -1 at `top_db` below it and at silence. Array or tensor.
 
-    For a batch of tensors `level_db` may be a tensor that broadcasts. METHOD A2, with the level of `LevelMeter`.
+    For a batch of tensors `level_db` may be a tensor that broadcasts. [A code], with the level of `LevelMeter`.
     """
     if not isinstance(magnitude, np.ndarray):
         return ((magnitude.clamp(min=1e-10).log() * (20 / np.log(10)) - level_db) * (2 / top_db) + 1).clamp(-1, 1)

@@ -1,4 +1,4 @@
-"""The network that asks every cell alike: its symmetry, its bands, its gradients, its weights files, and paths through its answers."""
+"""The U-Net aligner: its symmetry, its bands, its gradients, its weights files, and paths through its probabilities."""
 
 import numpy as np
 import pytest
@@ -30,8 +30,8 @@ def features(n, seed):
     return x / np.linalg.norm(x, axis=1, keepdims=True)
 
 
-class Teller(UNetAligner):
-    """Says of each cell what its distance is: an oracle without training."""
+class Oracle(UNetAligner):
+    """Scores each cell by its distance: an oracle without training."""
 
     def __init__(self, sharp=400.0):
         super().__init__(AlignerConfig(**SMALL))
@@ -72,7 +72,7 @@ def test_moved_distances_move_the_scores(name, down, right):
 
 
 @pytest.mark.parametrize("name", ["UA_CE", "UD_CE", "UA_custom"])
-def test_no_answer_looks_further_than_the_margin(name):
+def test_no_output_looks_further_than_the_margin(name):
     net, x = unet_model(name).eval(), torch.randn(1, 1, 352, 32)
     y = x.clone()
     y[..., : 176 - MARGIN, :] += 3
@@ -91,7 +91,7 @@ def test_bands_make_no_difference(n, m):
 
 
 def test_scores_of_a_piece_are_those_of_the_network():
-    """Far from the edges, whole and padded matrices agree with the network asked directly."""
+    """Far from the edges, whole and padded matrices agree with the network called directly."""
     net, a, b = small(), features(416, 3), features(64, 4)
     x = torch.from_numpy(cross_similarity(a, b))[None, None]
     with torch.inference_mode():
@@ -116,7 +116,7 @@ def test_every_weight_gets_a_finite_gradient(name):
     assert sum(float(p.grad.abs().sum()) > 0 for p in net.parameters()) > 0.8 * len(list(net.parameters()))
 
 
-def test_rise_puts_values_where_they_came_from():
+def test_up_blocks_put_values_where_they_came_from():
     step = UpBlock(1, 1, 1)
     torch.nn.init.ones_(step.thin.weight)
     step.convolution.weight.data[:] = torch.tensor([1.0, 0.0]).view(1, 2, 1, 1)  # the unfolded map alone
@@ -128,16 +128,16 @@ def test_rise_puts_values_where_they_came_from():
 
 def test_weights_files(tmp_path):
     net = small()
-    save_weights(tmp_path / "a net.safetensors", net, {"every_cell": net.config})
+    save_weights(tmp_path / "a net.safetensors", net, {"unet": net.config})
     again, x = (
         load_unet_aligner(tmp_path / "a net.safetensors"),
         np.random.default_rng(0).random((64, 64)).astype(np.float32),
     )
     assert np.abs(predict(again, x) - predict(net, x)).max() < 1e-6
-    with pytest.raises(UserError, match="holds no Aligner"):
+    with pytest.raises(UserError, match="holds no SASAAligner"):
         load_aligner(tmp_path / "a net.safetensors")
     save_weights(tmp_path / "b.safetensors", net, {"sasa": net.config})
-    with pytest.raises(UserError, match="holds no CellAligner"):
+    with pytest.raises(UserError, match="holds no UNetAligner"):
         load_unet_aligner(tmp_path / "b.safetensors")
     with pytest.raises(UserError):
         load_unet_aligner(tmp_path / "none.safetensors")
@@ -161,9 +161,9 @@ def test_the_path_follows_what_was_played(cuts):
     score = score_chroma(melody(0), 50)
     played = np.concatenate([score[int(50 * a) : int(50 * b)] for a, b in cuts])
     truth = np.concatenate([np.arange(len(score))[int(50 * a) : int(50 * b)] for a, b in cuts]) / 50
-    said = UNetJumpDTW(Teller(), jump=40.0).align(played, score)
+    found = UNetJumpDTW(Oracle(), jump_penalty=40.0).align(played, score)
     t = (np.arange(len(played)) + 0.5) / 50
-    assert (np.abs(said.at(t) - truth) < 0.15).mean() > 0.95
+    assert (np.abs(found.at(t) - truth) < 0.15).mean() > 0.95
 
 
 def test_one_row_one_column_and_silence():
@@ -172,8 +172,8 @@ def test_one_row_one_column_and_silence():
         (features(500, 0), features(1, 1)),
         (np.full((50, 12), 12**-0.5, np.float32), features(50, 1)),
     ):
-        said = UNetJumpDTW(small()).align(a, b)
-        assert np.isfinite(said.score_s).all() and (said.score_s >= 0).all()
+        found = UNetJumpDTW(small()).align(a, b)
+        assert np.isfinite(found.score_s).all() and (found.score_s >= 0).all()
     with pytest.raises(UserError):
         UNetJumpDTW(small()).align(features(10, 0), np.full((10, 12), np.nan, np.float32))
 
@@ -186,15 +186,15 @@ def test_refinement_finds_the_strokes():
     played = score.copy()
     for edge in ("onset_s", "offset_s"):
         played[edge] = score[edge] * 1.07 + 0.25
-    ear = load_model("align-12k")
-    heard = activations(sonify(played, 16000), 16000, ear)
+    model = load_model("align-12k")
+    active = activations(sonify(played, 16000), 16000, model)
     for fps in (12.5, 20.0):  # rows of the network need not be whole numbers of frames
-        said = UNetJumpDTW(Teller(), jump=40.0, fps=fps).refine(
+        found = UNetJumpDTW(Oracle(), jump_penalty=40.0, fps=fps).refine(
             score_chroma(played, 50),
             score_chroma(score, 50),
-            heard.frames,
-            heard.onsets,
+            active.frames,
+            active.onsets,
             score,
-            -ear.decode.onset_shift_s,
+            -model.decode.onset_shift_s,
         )
-        assert np.median(np.abs(said.at(played["onset_s"] + 1e-3) - score["onset_s"])) < 0.03
+        assert np.median(np.abs(found.at(played["onset_s"] + 1e-3) - score["onset_s"])) < 0.03

@@ -9,21 +9,23 @@ import torch
 from hypothesis import given, settings, strategies as st
 
 from amt_nb.alignment import table_one
-from amt_nb.alignment import dtw_baselines
 from amt_nb.alignment import dtw_baselines as aligners
-from amt_nb.alignment.dtw_baselines import audio_keys, bar_length, bar_lines, border_frames, distance_blocks
+from amt_nb.alignment.dtw_baselines import audio_keys, border_frames, distance_blocks
+from amt_nb.workshop.scores import bar_length, bar_lines
 from amt_nb.alignment.dtw_baselines import DTW, JumpDTW, MATCH, match_cost, match_features, NWTW, on_line
-from amt_nb.alignment.dtw_baselines import oracle_borders, score_keys, sign_borders, walk_back, warp
+from amt_nb.alignment.dtw_baselines import oracle_borders, score_keys, walk_back, warp
+from amt_nb.workshop.scores import sign_borders
 from amt_nb.alignment.table_one import Peer, SASAMethod
 from amt_nb.alignment.learnt_baselines import canonical, contrastive_loss, corner_maps, correlation, DeepCTW
 from amt_nb.alignment.learnt_baselines import Dilated, DilatedCNN, DilatedConfig, load_net, peaks, Siamese
 from amt_nb.alignment.learnt_baselines import siamese_batches, SiameseConfig, SiameseDTW
-from amt_nb.alignment.structure import points_to_map, spans_to_map
+from amt_nb.workshop.time_maps import points_to_map, spans_to_map
 from amt_nb.notes import as_notes, sonify
 from amt_nb.workshop.midi import midi_bytes
 from amt_nb.workshop.settings import UserError
 from amt_nb.alignment.similarity import Axes
-from amt_nb.alignment.structure import carry, TimeMap
+from amt_nb.alignment.structure import carry
+from amt_nb.workshop.time_maps import TimeMap
 from amt_nb.workshop.weights import save_weights
 
 few = settings(max_examples=25, deadline=None)
@@ -205,8 +207,8 @@ def methods():
     return [
         DTW(),
         DTW(fps=20),
-        MATCH(sees="chroma"),
-        MATCH(sees="chroma", band_s=0.1),
+        MATCH(features="chroma"),
+        MATCH(features="chroma", band_s=0.1),
         JumpDTW(borders_s=(0.5, 1.0)),
         NWTW(),
         DeepCTW(rounds=1, steps=2),
@@ -218,7 +220,7 @@ def methods():
 @pytest.mark.parametrize("method", methods(), ids=lambda m: type(m).__name__)
 @pytest.mark.parametrize("n, m", [(1, 1), (3, 200), (100, 120)])
 def test_every_method_says_a_map(method, n, m):
-    rng, width = np.random.default_rng(0), 88 if method.sees == "keys" else 12
+    rng, width = np.random.default_rng(0), 88 if method.features == "keys" else 12
     said = method.align(rng.random((n, width)).astype(np.float32), rng.random((m, width)).astype(np.float32))
     assert (
         (np.diff(said.recording_s) >= 0).all()
@@ -235,8 +237,8 @@ def scale(n=16):
 
 @pytest.mark.parametrize(
     "method",
-    [DTW(), MATCH(), MATCH(sees="chroma"), NWTW(), JumpDTW(), DeepCTW(slow=10.0)],
-    ids=lambda m: f"{type(m).__name__}-{m.sees}",
+    [DTW(), MATCH(), MATCH(features="chroma"), NWTW(), JumpDTW(), DeepCTW(slow=10.0)],
+    ids=lambda m: f"{type(m).__name__}-{m.features}",
 )
 def test_sound_against_its_own_score(method):
     said = method.align((sonify(scale(), 16000), 16000), scale())
@@ -434,7 +436,7 @@ def test_keys_of_sound_and_score_look_alike():
     heard, written = audio_keys(sonify(scale(), 16000), 16000), score_keys(scale())
     n = min(len(heard), len(written))
     mean = np.corrcoef(heard[:n].ravel(), written[:n].ravel())[0, 1]
-    assert mean > 0.5 and dtw_baselines.FEATURES.keys() == {"chroma", "keys", "match"}
+    assert mean > 0.5 and aligners.FEATURES.keys() == {"chroma", "keys", "match"}
 
 
 HEAD = ",measure_number,beat_number,pid1263-01,pid52932-01\n"
@@ -481,4 +483,4 @@ def test_no_folder_of_mazurkas(tmp_path):
     with pytest.raises(UserError, match="holds no"):
         table_one.mazurkas(tmp_path / "nowhere")
     with pytest.raises(UserError, match="cannot be read"):
-        table_one.read_beats(tmp_path / "M06-1beat_time.csv")
+        table_one.read_mazurka_beats(tmp_path / "M06-1beat_time.csv")

@@ -7,10 +7,13 @@ from hypothesis import given, settings, strategies as st
 
 from amt_nb.notes import as_notes
 from amt_nb.workshop.midi import write_midi
-from amt_nb.alignment.sasa_aligner import align_square, Aligner, aligner_loss, AlignerConfig, asap_pair
-from amt_nb.alignment.sasa_aligner import batches, beat_errors, class_loss, evaluate_aligner, example, ExampleConfig
+from amt_nb.alignment.sasa_aligner import align_square, SASAAligner, aligner_loss, AlignerConfig
+from amt_nb.alignment.structure import asap_pair
+from amt_nb.alignment.structure import batches, example, ExampleConfig
+from amt_nb.alignment.sasa_aligner import beat_errors, class_loss, evaluate_aligner
 from amt_nb.alignment.sasa_aligner import beat_metrics, frame_loss, indices, load_aligner, model_config, MODELS
-from amt_nb.alignment.sasa_aligner import parameter_table, path_loss, predict, read_beats, toy_pair, augment_chroma
+from amt_nb.alignment.sasa_aligner import parameter_table, path_loss, predict
+from amt_nb.alignment.structure import read_asap_beats, toy_pair, augment_chroma
 from amt_nb.alignment.sasa_layer import SASA
 from amt_nb.workshop.sasa_kernels import attend, attend_back, attention_weights, local_attention
 from amt_nb.workshop.settings import UserError
@@ -24,7 +27,7 @@ SMALL = dict(cells=64, widths=(4, 4, 8, 16), hidden=32, reduced=2, extent=3)
 
 
 def dense_attention(q, k, v, rows, columns):
-    """METHOD B3 as one softmax over all pixels of the map, those outside the neighbourhood masked: no shifts, no loops over offsets."""
+    """[B, attention] as one softmax over all pixels of the map, those outside the neighbourhood masked: no shifts, no loops over offsets."""
     B, N, d, H, W = q.shape
     e, half = rows.shape[2], rows.shape[1]
     y, x = torch.meshgrid(torch.arange(H), torch.arange(W), indexing="ij")
@@ -134,7 +137,7 @@ def test_what_the_layer_keeps_does_not_grow_with_the_neighbourhood():
 def test_models_learn_and_say_indices(name):
     torch.manual_seed(0)
     config = model_config(name, "demo", **SMALL)
-    net = Aligner(config)
+    net = SASAAligner(config)
     x = torch.rand(4, 1, 64, 64)
     y = torch.rand(4, 1) * 20 + torch.linspace(0, 40, 64)
     said = net(x)
@@ -151,8 +154,8 @@ def test_models_learn_and_say_indices(name):
 
 
 def test_attention_has_fewer_parameters_than_the_convolution_it_replaces():
-    ca, cd = (parameter_table(Aligner(model_config(n, "demo"))) for n in ("CA_custom", "CD_custom"))
-    assert ca["body"] < cd["body"] and {k: v for k, v in ca.items() if k != "body"} == {
+    ca, cd = (parameter_table(SASAAligner(model_config(n, "demo"))) for n in ("CA_custom", "CD_custom"))
+    assert ca["blocks"] < cd["blocks"] and {k: v for k, v in ca.items() if k != "body"} == {
         k: v for k, v in cd.items() if k != "body"
     }
 
@@ -161,7 +164,7 @@ def test_sizes_of_the_paper():
     config = model_config("CA_custom", "paper")
     assert (config.cells, len(config.widths), config.layers, config.heads, config.dropout) == (2048, 4, 2, 4, 0.4)
     with torch.device("meta"):
-        net = Aligner(config)
+        net = SASAAligner(config)
         assert net(torch.zeros(1, 1, 2048, 2048)).shape == (1, 2048)
 
 
@@ -202,7 +205,7 @@ def test_figures_of_the_truth_and_of_a_delay():
 
 def test_a_run_through_fit(tmp_path):
     config = model_config("CA_custom", "demo", **SMALL)
-    net, make = Aligner(config), batches([toy_pair(i) for i in range(3)], 64, 2, 0, ExampleConfig(8, 16))
+    net, make = SASAAligner(config), batches([toy_pair(i) for i in range(3)], 64, 2, 0, ExampleConfig(8, 16))
     assert torch.equal(make(3)["square"], make(3)["square"])
     history = fit(
         {"net": net},
@@ -227,10 +230,10 @@ def test_annotations_become_pairs(tmp_path):
     with pytest.raises(UserError, match="beats played"):
         asap_pair(tmp_path / "a.mid", tmp_path / "a.mid", text, text[:40], id="a", work="a", group="x")
     with pytest.raises(UserError, match="annotation"):
-        read_beats("x y z")
+        read_asap_beats("x y z")
 
 
-def test_weathered_chroma_is_still_chroma():
+def test_augmented_chroma_is_still_chroma():
     x = score_chroma(as_notes(np.arange(20) * 0.5, np.arange(20) * 0.5 + 0.4, 60 + np.arange(20) % 12), 20)
     y = augment_chroma(x, 20, np.random.default_rng(0))
     assert y.shape == x.shape and np.abs(np.linalg.norm(y, axis=1) - 1).max() < 1e-5
@@ -238,24 +241,24 @@ def test_weathered_chroma_is_still_chroma():
 
 
 def test_weights_come_back(tmp_path):
-    net = Aligner(model_config("CD_CE", "demo", **SMALL)).eval()
+    net = SASAAligner(model_config("CD_CE", "demo", **SMALL)).eval()
     save_weights(tmp_path / "a.safetensors", net, {"sasa": net.config})
     square = np.random.default_rng(0).random((64, 64))
     assert np.abs(predict(load_aligner(tmp_path / "a.safetensors"), square) - predict(net, square)).max() < 1e-4
     save_weights(tmp_path / "b.safetensors", net, {"other": net.config})
-    with pytest.raises(UserError, match="no Aligner"):
+    with pytest.raises(UserError, match="no SASAAligner"):
         load_aligner(tmp_path / "b.safetensors")
 
 
-def test_no_weather_changes_nothing():
+def test_no_augmentation_changes_nothing():
     x = score_chroma(as_notes([0, 1], [1, 2], [60, 64]), 20)
     assert np.abs(augment_chroma(x, 20, np.random.default_rng(0), 0.0) - x).max() < 1e-6
 
 
 def test_bad_input():
     for changes, word in (
-        ({"body": "attenton"}, "'attention'"),
-        ({"says": "point"}, "'points'"),
+        ({"block": "attenton"}, "'attention'"),
+        ({"head": "regresion"}, "'regression'"),
         ({"cells": 100}, "halved"),
         ({"dimensions": 3}, "1 or 2"),
     ):
@@ -266,6 +269,6 @@ def test_bad_input():
     with pytest.raises(UserError, match="odd"):
         SASA(16, 4)
     with pytest.raises(UserError, match="takes"):
-        Aligner(AlignerConfig(**SMALL))(torch.zeros(1, 1, 32, 32))
+        SASAAligner(AlignerConfig(**SMALL))(torch.zeros(1, 1, 32, 32))
     with pytest.raises(UserError, match="'CA_CE'"):
         model_config("CA_C")
