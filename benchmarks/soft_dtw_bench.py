@@ -196,7 +196,12 @@ def truth(x, y, gamma):
     return value, dx
 
 
-def record(part, table, **more):
+def measured(runs, name, role, **metrics):
+    """Add metrics of one package at one size to runs (package -> role -> metric -> number), as records hold them."""
+    runs.setdefault(name, {}).setdefault(role, {}).update(metrics)
+
+
+def record(part, table, runs, **more):
     """Print the table and write nbs/results/soft_dtw_<part>.json."""
     commit = (
         subprocess.run(
@@ -210,10 +215,13 @@ def record(part, table, **more):
     )
     gpu = f", {torch.cuda.get_device_name(0)}" if torch.cuda.is_available() else ""
     data = {
+        "id": f"soft_dtw_{part}",
         "date": datetime.date.today().isoformat(),
         "commit": commit,
         "command": "python benchmarks/soft_dtw_bench.py " + " ".join(sys.argv[1:]),
         "hardware": f"{cpu}, {len(os.sched_getaffinity(0))} cores{gpu}; Python {platform.python_version()}, torch {torch.__version__}, numpy {np.__version__}",
+        "configuration": {},
+        "runs": [{"id": name, "metrics": metrics} for name, metrics in runs.items()],
         "table": table,
         **more,
     }
@@ -246,12 +254,12 @@ def accuracy(options):
         ("noise, 64-dim", 1.0),
         ("noise, 64-dim", 0.1),
     ]
-    runs, table, cells = {n: PACKAGES[n][1]() for n in present()}, [], {}
+    packages, table, runs = {n: PACKAGES[n][1]() for n in present()}, [], {}
     table.append(
         "relative error of the value / relative L2 error of dx; float32 input unless said; truth in extended precision"
     )
     for kind, gamma in cases:
-        rows = [[f"{kind}, gamma {gamma:g}"] + [f"N = {n}" for n in lengths]] + [[name] for name in runs]
+        rows = [[f"{kind}, gamma {gamma:g}"] + [f"N = {n}" for n in lengths]] + [[name] for name in packages]
         for n in lengths:
             if "64" in kind and n > 1024:
                 for r in rows[1:]:
@@ -259,19 +267,21 @@ def accuracy(options):
                 continue
             x, y = pair(kind, n)
             value, dx = truth(x, y, gamma)
-            for row, (name, run) in zip(rows[1:], runs.items()):
+            for row, (name, run) in zip(rows[1:], packages.items()):
                 try:
                     v, g = run(x, y, gamma)
                     g = g[0].double().numpy()
                     bad = int(np.isnan(g).sum())
                     errors = abs(v - value) / abs(value), float(np.linalg.norm(g - dx) / np.linalg.norm(dx))
                     row.append(f"{errors[0]:.0e} / " + (f"{bad} NaN of {g.size}" if bad else f"{errors[1]:.0e}"))
-                    cells[f"{kind}|{gamma}|{n}|{name}"] = [errors[0], None if bad else errors[1], bad]
+                    role = f"{kind}, gamma {gamma:g}, N = {n}"
+                    told = {"gradient_nans": bad} if bad else {"gradient_error": errors[1]}
+                    measured(runs, name, role, value_error=errors[0], **told)
                 except Exception as error:
                     row.append(type(error).__name__)
             print(kind, gamma, n, "done", flush=True)
         table += [""] + aligned(rows)
-    record("accuracy", table, cells=cells)
+    record("accuracy", table, runs)
 
 
 def status_mb(field):
@@ -375,7 +385,11 @@ def speed(options):
                     )
                 )
         table += [""] + aligned(rows)
-    record("speed", table, cells=cells, load=os.getloadavg())
+    runs = {}
+    for found, name in ((f, key.split("|")[2]) for key, f in cells.items() if "why" not in f):
+        role = f"N = {found['n']}, batch {found['b']}"
+        measured(runs, name, role, cpu_s=found["cpu"], wall_s=found["wall"], extra_mb=found["mb"])
+    record("speed", table, runs, load=os.getloadavg())
 
 
 def long(options):
@@ -420,6 +434,7 @@ def long(options):
                 ],
             ]
         ),
+        {"this book": {f"plain DTW, N = {n}": {"value": value, "cpu_s": cpu, "wall_s": wall, "extra_mb": mb}}},
         load=os.getloadavg(),
     )
 
@@ -460,7 +475,7 @@ def gpu(options):
     from amt_nb.workshop import soft_dtw_kernels as kernels
     from amt_nb.alignment.soft_dtw import expected_alignment, soft_dtw
 
-    device, table, cells, failed = torch.device("cuda"), [f"Triton {triton.__version__}"], {}, 0
+    device, table, runs, failed = torch.device("cuda"), [f"Triton {triton.__version__}"], {}, 0
 
     def compare(x, y, gamma, **more):
         a, b = x.to(device).requires_grad_(), x.double().requires_grad_()
@@ -497,7 +512,8 @@ def gpu(options):
             ok = errors[0] < 1e-6 and errors[1] < 1e-5
             failed += not ok
             worst = [max(a, b) for a, b in zip(worst, errors)]
-            cells[f"{kind}|{n}|{gamma}|{more}"] = errors
+            role = f"{kind}, gamma {gamma:g}, N = {n} {more or ''}".strip()
+            measured(runs, "this book", role, value_error=errors[0], gradient_error=errors[1])
             if n in (37, 2048, 4096, 9000) or more or not ok:
                 rows.append(
                     [
@@ -513,7 +529,7 @@ def gpu(options):
         print(rows[-1], f"{time.time() - began:.0f} s", flush=True)
         if failed >= 4:
             break
-    rows.append([f"worst of {len(cells)}", f"{worst[0]:.0e}", f"{worst[1]:.0e}"])
+    rows.append([f"worst of {len(runs.get('this book', {}))}", f"{worst[0]:.0e}", f"{worst[1]:.0e}"])
     try:
         x, y = pair("noise", 300, batch=3)
         x[1, 100:], y[2, 7:] = float("nan"), float("nan")
@@ -564,7 +580,7 @@ def gpu(options):
                 g = forward_backward(x, y)
                 tp, mbp = seconds(lambda: popular_on_gpu(x, y, 1.0), 1)
                 row[3:] = [f"{tp * 1e3:.0f}", f"{mbp:.0f}", f"{float((grad - g).norm() / g.norm()):.0e}"]
-            cells[f"time|{n}|{b}"] = [t, mb]
+            measured(runs, "this book", f"N = {n}, batch {b}", seconds=t, extra_mb=mb)
             rows.append(row)
         except Exception:
             traceback.print_exc()
@@ -589,7 +605,7 @@ def gpu(options):
             traceback.print_exc()
             rows.append([f"{strip} x {chunk}, {warps}", "error"])
     table += [""] + aligned(rows) + ["", f"{failed} failures, {time.time() - began:.0f} s"]
-    record("gpu", table, cells=cells, failures=failed)
+    record("gpu", table, runs, failures=failed)
     sys.exit(1 if failed else 0)
 
 
