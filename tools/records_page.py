@@ -17,6 +17,7 @@ FAMILIES = (
     ("direct_", "The direct net: from labels, from rendered scores, from pseudo-labels (A_direct)"),
     (("align_12k", "piano_100k"), "The weights that ship, as trained (A_direct)"),
     ("shipped_", "The weights that ship, from sound file to notes (A_shipped)"),
+    ("peers_", "The weights that ship beside public transcription tools, same recordings (A_peers)"),
     ("collapse_", "Runs of the cycle from shifted and from random starts (A_collapse)"),
     ("tied_", "Runs of the tied cycle nets (A_collapse_tied)"),
     ("shift_detector", "The shift detector (A_shift_detector)"),
