@@ -31,7 +31,8 @@ def normed_conv(n_in: int, n_out: int, kernel: tuple[int, int], stride: tuple[in
 class DiscriminatorLayer(nn.Module):
     """LeakyReLU(convolution(x) + shortcut(x)): (B, n_in, T, P) -> (B, n_out, T/st, P/sp), slope 0.2 below zero.
 
-    The shortcut is the identity, or a 1x1 convolution of the same stride where the shape changes. Source: [A, discriminators].
+    The shortcut is the identity, or a 1x1 convolution of the same stride where the shape changes.
+    Source: [A, discriminators].
     """
 
     def __init__(self, n_in: int, n_out: int, kernel: tuple[int, int] = (3, 3), stride: tuple[int, int] = (1, 1)):

@@ -25,7 +25,7 @@ def narrow(n_in: int, n_out: int, stride: tuple[int, int]) -> nn.Module:
 # %% ../../nbs/transcription/11_translators.ipynb #31bf4ae1
 @dataclass(frozen=True)
 class TranslatorConfig:
-    """Numbers of a translator, G or F; the defaults are the [paper] size [A, translators]. Stages go from the CQT down."""
+    """Numbers of a translator, G or F; defaults: the [paper] size [A, translators]. Stages go from the CQT down."""
 
     width: int = 32  # features beside the CQT
     multipliers: tuple[int, ...] = (1, 2, 2, 4, 8)  # width of each stage, in units of `width`
