@@ -78,7 +78,7 @@ def placed(found, base, expected, spread, most: float) -> np.ndarray:
 class Segment:
     """A part of the recording that runs through the score without a jump.
 
-    score_s (E,): the score's events, rising; frame (E,): where they are heard, in frames and parts of them; evidence
+    score_s (E,): the score's events, rising; frame (E,): where they begin in the recording, in frames and parts of them; evidence
     (E,)."""
 
     score_s: np.ndarray

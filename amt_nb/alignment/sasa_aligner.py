@@ -339,7 +339,7 @@ def metrics_by_set(examples: dict[str, list[Example]], errors_of: Callable) -> d
 
 # %% ../../nbs/alignment/34_sasa_aligner.ipynb #e7e62dbd
 def load_aligner(path, kind: type = SASAAligner, key: str = "sasa") -> nn.Module:
-    """The network of a weights file that the experiment wrote, ready to be asked.
+    """The network of a weights file that the experiment wrote, ready to predict.
 
     UserError when it holds none of this `kind`.
 
