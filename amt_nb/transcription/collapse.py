@@ -211,7 +211,10 @@ def f1_by_shift(rolls, truths, shifts=range(-12, 13)) -> np.ndarray:
 
 # %% ../../nbs/transcription/16_collapse.ipynb #c7de1322
 def show_runs(folder, conditions: tuple[str, ...]) -> Table:
-    """The table of the records collapse_CONDITION in `folder`, one row a run; F1 in percent on real_val."""
+    """The table of the records collapse_CONDITION in `folder`, one row a run; F1 in percent on real_val.
+
+    Columns that no run fills are left out.
+    """
     from amt_nb.workshop.records import origins, read_records, runs_in
 
     runs = runs_in(*read_records(folder, "collapse_", conditions))
@@ -232,7 +235,9 @@ def show_runs(folder, conditions: tuple[str, ...]) -> Table:
             ]
         )
     header = ["condition", "run", "cycle loss", "Frame F1", "best shift", "its F1", "detector", "F1 moved by it"]
-    return show_table(header, rows, origins(runs))
+    filled = [i for i in range(len(header)) if not rows or any(row[i] is not None for row in rows)]
+    header, rows = [header[i] for i in filled], [[row[i] for i in filled] for row in rows]
+    return show_table(header, rows, "Frame F1 in percent, on real_val. " + origins(runs))
 
 # %% ../../nbs/transcription/16_collapse.ipynb #8b4ffde9
 def tied_runs(folder, conditions: tuple[str, ...]) -> dict[str, list[dict]]:
@@ -270,7 +275,9 @@ def show_tied_runs(folder, conditions: tuple[str, ...]) -> Table:
         for moved in ("", " moved")
         for what in ("frame", "note")
     ]
-    caption = "*moved*: by what the detector finds. " + origins(read_records(folder, "tied_", conditions))
+    caption = "F1 in percent, mean ± sd (runs); *moved*: by what the detector finds. " + origins(
+        read_records(folder, "tied_", conditions)
+    )
     return show_table(["condition", "unshifted", "cycle loss", *columns], rows, caption)
 
 # %% ../../nbs/transcription/16_collapse.ipynb #09562e10

@@ -31,7 +31,7 @@ from ..workshop.settings import fill
 from ..workshop.transcription_model import cqt_activations, TranscriptionModel
 
 # %% ../../nbs/transcription/15_unpaired.ipynb #02362821
-PAPER_F1 = {"paired": 47.24, "cycle": 71.37}  # Frame F1 in percent on MAESTRO, 9.7 minutes of pairs [A, Table 1]
+PAPER_F1 = {"paired": 47.24, "cycle": 71.37}  # Frame F1 in percent on MAESTRO, 9.7 minutes of pairs [A Table 1]
 
 
 def cycle_runs(folder) -> dict[str, list[dict]]:
@@ -51,7 +51,7 @@ def show_cycle(folder) -> Table:
     for role in ("real_val", "real_test"):
         for what in ("frame", "note"):
             pair = [mean_sd([r["metrics"][role][f"{what}_f1"] for r in found[k]], times=100) for k in PAPER_F1]
-            rows.append([f"this book, MAPS {role}, {what.capitalize()} F1", *budget, *pair])
+            rows.append([f"this book, MAPS {role}, {what} F1", *budget, *pair])
     header = ["", "pairs", "sound", "scores", "steps × batch", "pairs alone", "with the cycle"]
     caption = "F1 in percent, ours mean ± standard deviation (seeds). " + origins(found["cycle"] + found["paired"])
     return show_table(header, rows, caption, digits=2)
