@@ -279,7 +279,7 @@ def test_weights_that_are_none_or_others(tmp_path):
     with pytest.raises(UserError, match="no Siamese"):
         SiameseDTW(file).align(x, x)
     assert isinstance(load_net(Dilated, DilatedConfig, str(file)), Dilated)
-    with pytest.raises(UserError, match="no Aligner"):
+    with pytest.raises(UserError, match="no SASAAligner"):
         SASAMethod(file).align(x[:, :12], x[:, :12])
 
 

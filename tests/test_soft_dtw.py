@@ -14,7 +14,8 @@ from amt_nb.workshop.settings import UserError
 from amt_nb.alignment.soft_dtw import barycentre, cost_matrix, dtw_path, expected_alignment, mean_cost_dtw
 from amt_nb.alignment.soft_dtw import sharp_soft_dtw, soft_dtw, soft_dtw_divergence, stack
 from amt_nb.workshop.soft_dtw_diagonals import CHUNK, COSTS, GROUP, STRIP
-from amt_nb.workshop.soft_dtw_kernels import gradients, Pairs, spread, values
+from amt_nb.workshop.compiled import spread
+from amt_nb.workshop.soft_dtw_kernels import gradients, Pairs, values
 from amt_nb.workshop.simd_lanes import LANES
 
 NAMES = COSTS[:3]

@@ -4,66 +4,26 @@
 
 # %% auto #0
 __all__ = ['MATCH_LINE_HZ', 'MATCH_LINEAR', 'MATCH_BANDS', 'FEATURES', 'START', 'DIAGONAL', 'UP', 'LEFT', 'JUMP', 'TWO_COLUMNS',
-           'TWO_ROWS', 'toy_piece', 'perform', 'share_right', 'plot_method', 'audio_keys', 'score_keys',
-           'match_features', 'score_match', 'silent_zeros', 'sound_chroma', 'written_chroma', 'recording_features',
-           'score_features', 'AlignmentMethod', 'put', 'got', 'warp_rows', 'walk_back', 'add_squares',
-           'distance_blocks', 'warp', 'DTW', 'match_cost', 'fill_cell', 'cheapest_edge', 'on_line', 'MATCH',
-           'border_frames', 'JumpDTW', 'oracle_borders', 'gap_rows', 'walk_gaps', 'NWTW']
+           'TWO_ROWS', 'audio_keys', 'score_keys', 'match_features', 'score_match', 'silent_zeros', 'sound_chroma',
+           'written_chroma', 'recording_features', 'score_features', 'AlignmentMethod', 'put', 'got', 'warp_rows',
+           'walk_back', 'add_squares', 'distance_blocks', 'warp', 'DTW', 'match_cost', 'fill_cell', 'cheapest_edge',
+           'on_line', 'MATCH', 'border_frames', 'JumpDTW', 'oracle_borders', 'gap_rows', 'walk_gaps', 'NWTW']
 
 # %% ../../nbs/alignment/39_dtw_baselines.ipynb #ec66e55a
 from dataclasses import dataclass
 import numpy as np
-from ..notes import as_notes, check_notes
+from ..notes import check_notes
 from ..cqt import CQTConfig
-from .similarity import at_rate, audio_chroma, checked_features, COMPRESSION, cross_similarity
-from .similarity import key_energy, plot_similarity, resample_frames, score_chroma, sounding, unit
-from .similarity import with_partials
-from .structure import carry, rearrange_frames
+from .similarity import at_rate, audio_chroma, checked_features, COMPRESSION, key_energy, score_chroma
+from .similarity import sounding, with_partials
 from ..workshop.audio import prepare_wave
+from ..workshop.compiled import compiled
 from ..workshop.grids import FPS
 from ..workshop.settings import nearest, UserError
-from ..workshop.soft_dtw_kernels import compiled
 from ..workshop.streaming import cqt
 from ..workshop.synth import render
-from ..workshop.time_maps import beat_map, plot_map, spans_to_map, TimeMap
+from ..workshop.time_maps import spans_to_map, TimeMap
 from ..workshop.tuning import mean_tuning_cents
-
-# %% ../../nbs/alignment/39_dtw_baselines.ipynb #684e2807
-def toy_piece() -> tuple[np.ndarray, np.ndarray, TimeMap]:
-    """(score, performance, time map of its beats) of forty seconds of made-up music, no two bars alike; no data set."""
-    rng = np.random.default_rng(4)
-    onsets = np.arange(0, 40, 0.25)
-    melody = 60 + np.cumsum(rng.integers(-4, 5, len(onsets))) % 24
-    chords = 36 + np.repeat(rng.integers(0, 12, len(onsets) // 4), 4) + np.tile([0, 7, 4, 7], len(onsets) // 4)
-    score = as_notes(np.r_[onsets, onsets], np.r_[onsets, onsets] + 0.24, np.r_[melody, chords], 64)
-    beats = np.arange(0, 40.5, 0.5)
-    played_beats = np.r_[0, np.cumsum(0.5 * (1 + 0.25 * np.sin(beats[1:] / 4)))]
-    played = score.copy()
-    for name in "onset_s", "offset_s":
-        played[name] = np.interp(score[name], beats, played_beats)
-    return score, played, beat_map(played_beats, beats)
-
-
-def perform(segments) -> tuple[np.ndarray, TimeMap]:
-    """(noisy chroma (T, 12), truth) of the performance of `toy_piece`, its `segments` (start_s, end_s) as given."""
-    _, played, freely = toy_piece()
-    chroma = score_chroma(played)
-    noise = 0.3 * np.abs(np.random.default_rng(1).normal(size=chroma.shape))
-    return rearrange_frames(unit(chroma + noise), segments), carry(freely, segments)
-
-# %% ../../nbs/alignment/39_dtw_baselines.ipynb #8a564dac
-def share_right(found: TimeMap, truth: TimeMap, tolerance_s: float = 0.1) -> float:
-    """Percent of moments, ten a second but for half a second at each end, found within `tolerance_s` of the score."""
-    t = np.arange(0.5, truth.recording_s[-1] - 0.5, 0.1)
-    return 100 * float(np.mean(np.abs(found.at(t) - truth.at(t)) < tolerance_s))
-
-
-def plot_method(ax, features, found: TimeMap, truth: TimeMap, title: str = ""):
-    """Draws features (T, 12) of a performance of `toy_piece` against its score, the truth (black), `found` (blue)."""
-    small = [resample_frames(x, round(len(x) / FPS * 2)) for x in (features, score_chroma(toy_piece()[0]))]
-    plot_similarity(cross_similarity(*small), fps=2, ax=ax)
-    plot_map(truth, ax, lw=5)
-    return plot_map(found, ax, title, "#4aa3ff", lw=2)
 
 # %% ../../nbs/alignment/39_dtw_baselines.ipynb #569df054
 def audio_keys(wave, sr: int, config: CQTConfig = CQTConfig(filter_scale=0.6, centre=0.5)) -> np.ndarray:
@@ -161,7 +121,7 @@ def score_features(score, features: str) -> np.ndarray:
 
 # %% ../../nbs/alignment/39_dtw_baselines.ipynb #580cf1ef
 class AlignmentMethod:
-    """What all aligners share: `align` sees, finds `spans`, and says a map.
+    """What all aligners share: `align` computes features, finds `spans`, and returns a map.
 
     A method is a frozen dataclass of its parameters."""
 

@@ -82,14 +82,14 @@ def siamese_pair(
 
     keys: `audio_keys` (T, 88) of a recording whose notes are known."""
     first = int(rng.integers(0, max(1, len(keys) - frames)))
-    pace = float(np.exp(rng.uniform(-0.4, 0.4)))
+    tempo = float(np.exp(rng.uniform(-0.4, 0.4)))
     crop = np.zeros((frames, N_KEYS), np.float32)
     crop[: len(keys[first : first + frames])] = keys[first : first + frames]
     moved = notes[(notes["offset_s"] > first / FPS) & (notes["onset_s"] < (first + frames) / FPS)].copy()
     for name in "onset_s", "offset_s":
-        moved[name] = (moved[name] - first / FPS) * pace
+        moved[name] = (moved[name] - first / FPS) * tempo
     moved["offset_s"] = np.maximum(moved["offset_s"], moved["onset_s"] + 0.02)
-    return crop, score_keys(moved, 2 * frames), ((np.arange(frames) + 0.5) * pace).astype(int)
+    return crop, score_keys(moved, 2 * frames), ((np.arange(frames) + 0.5) * tempo).astype(int)
 
 
 def siamese_batches(data: list, batch: int = 8, seed: int = 0, frames: int = 192):
@@ -202,7 +202,7 @@ def corner_loss(logits, target):
 def dilated_batches(examples, batch: int = 4, size: int = 128):
     """n -> {'square' (batch, 1, size, size), 'corners' (batch, 2, size/2, size/2)}.
 
-    Examples: number -> an `Example` of chapter 34."""
+    Examples: number -> an `Example` of `alignment.structure`."""
 
     def make(n):
         made = [examples(n * batch + i) for i in range(batch)]

@@ -6,18 +6,19 @@
 __all__ = ['STRUCTURES', 'carry', 'true_indices', 'rearrange_audio', 'rearrange_notes', 'rearrange_pedal', 'rearrange_frames',
            'section', 'repeat', 'skip', 'jump', 'da_capo', 'endings', 'wrong_order', 'structure', 'random_structure',
            'describe', 'Pair', 'read_asap_beats', 'asap_pair', 'augment_chroma', 'toy_pair', 'ExampleConfig', 'crop_of',
-           'Example', 'example', 'batches']
+           'Example', 'example', 'batches', 'toy_piece', 'perform', 'share_right', 'plot_method']
 
 # %% ../../nbs/alignment/31_structure.ipynb #af20116f
 from dataclasses import dataclass
 import numpy as np
 from ..notes import as_notes, check_notes, NOTE_DTYPE, sort_notes
-from .similarity import Axes, score_chroma, to_indices, to_square, unit
+from .similarity import Axes, cross_similarity, plot_similarity, resample_frames, score_chroma
+from .similarity import to_indices, to_square, unit
 from ..workshop.grids import FPS
 from ..workshop.midi import read_midi
 from ..workshop.settings import nearest, UserError
 from ..workshop.time_maps import beat_map, check_segments, compose, joined, played_starts, SAME_S, TimeMap
-from ..workshop.time_maps import to_original, to_played
+from ..workshop.time_maps import plot_map, to_original, to_played
 
 # %% ../../nbs/alignment/31_structure.ipynb #8db4432c
 def carry(time_map: TimeMap, segments) -> TimeMap:
@@ -384,3 +385,40 @@ def batches(pairs, size: int, batch: int = 8, seed: int = 0, config: ExampleConf
         }
 
     return batch_of
+
+# %% ../../nbs/alignment/31_structure.ipynb #684e2807
+def toy_piece() -> tuple[np.ndarray, np.ndarray, TimeMap]:
+    """(score, performance, time map of its beats) of forty seconds of made-up music, no two bars alike; no data set."""
+    rng = np.random.default_rng(4)
+    onsets = np.arange(0, 40, 0.25)
+    melody = 60 + np.cumsum(rng.integers(-4, 5, len(onsets))) % 24
+    chords = 36 + np.repeat(rng.integers(0, 12, len(onsets) // 4), 4) + np.tile([0, 7, 4, 7], len(onsets) // 4)
+    score = as_notes(np.r_[onsets, onsets], np.r_[onsets, onsets] + 0.24, np.r_[melody, chords], 64)
+    beats = np.arange(0, 40.5, 0.5)
+    played_beats = np.r_[0, np.cumsum(0.5 * (1 + 0.25 * np.sin(beats[1:] / 4)))]
+    played = score.copy()
+    for name in "onset_s", "offset_s":
+        played[name] = np.interp(score[name], beats, played_beats)
+    return score, played, beat_map(played_beats, beats)
+
+
+def perform(segments) -> tuple[np.ndarray, TimeMap]:
+    """(noisy chroma (T, 12), truth) of the performance of `toy_piece`, its `segments` (start_s, end_s) as given."""
+    _, played, freely = toy_piece()
+    chroma = score_chroma(played)
+    noise = 0.3 * np.abs(np.random.default_rng(1).normal(size=chroma.shape))
+    return rearrange_frames(unit(chroma + noise), segments), carry(freely, segments)
+
+# %% ../../nbs/alignment/31_structure.ipynb #8a564dac
+def share_right(found: TimeMap, truth: TimeMap, tolerance_s: float = 0.1) -> float:
+    """Percent of moments, ten a second but for half a second at each end, found within `tolerance_s` of the score."""
+    t = np.arange(0.5, truth.recording_s[-1] - 0.5, 0.1)
+    return 100 * float(np.mean(np.abs(found.at(t) - truth.at(t)) < tolerance_s))
+
+
+def plot_method(ax, features, found: TimeMap, truth: TimeMap, title: str = ""):
+    """Draws features (T, 12) of a performance of `toy_piece` against its score, the truth (black), `found` (blue)."""
+    small = [resample_frames(x, round(len(x) / FPS * 2)) for x in (features, score_chroma(toy_piece()[0]))]
+    plot_similarity(cross_similarity(*small), fps=2, ax=ax)
+    plot_map(truth, ax, lw=5)
+    return plot_map(found, ax, title, "#4aa3ff", lw=2)

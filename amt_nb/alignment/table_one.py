@@ -72,7 +72,7 @@ class Peer(AlignmentMethod):
     features: str = "sound"
 
     def align(self, recording, score) -> TimeMap:
-        """See `Method.align`; recording: (wave, sr), score: note array."""
+        """See `AlignmentMethod.align`; recording: (wave, sr), score: note array."""
         if self.program not in PEERS:
             raise UserError(f"unknown program {self.program!r}{nearest(self.program, PEERS)}")
         if not isinstance(recording, tuple):
@@ -117,7 +117,7 @@ class SASAMethod(AlignmentMethod):
     features: str = "chroma"
 
     def align(self, recording, score) -> TimeMap:
-        """See `Method.align`."""
+        """See `AlignmentMethod.align`."""
         net = self.weights if isinstance(self.weights, nn.Module) else load_aligner(self.weights)
         a, b = recording_features(recording, self.features), score_features(score, self.features)
         t, s = align_square(net, a, b, FPS)
@@ -126,7 +126,7 @@ class SASAMethod(AlignmentMethod):
 
 @dataclass(frozen=True)
 class AmtNbAligner(AlignmentMethod):
-    """The aligner of chapter 38, which transcribes first and then finds its way, behind the same interface.
+    """The aligner of `alignment.align`, which transcribes first and then finds its way, behind the same interface.
 
     It needs the sound."""
 
@@ -134,7 +134,7 @@ class AmtNbAligner(AlignmentMethod):
     features: str = "sound"
 
     def align(self, recording, score) -> TimeMap:
-        """See `Method.align`; recording: (wave, sr), score: note array."""
+        """See `AlignmentMethod.align`; recording: (wave, sr), score: note array."""
         from amt_nb.alignment.align import align
 
         if not isinstance(recording, tuple):
@@ -144,7 +144,7 @@ class AmtNbAligner(AlignmentMethod):
 
 @dataclass(frozen=True)
 class Refined(AlignmentMethod):
-    """Any of them, and then every note looked for near the path by a transcription model (chapter 36).
+    """Any of them, and then every note looked for near the path by a transcription model (`alignment.refinement`).
 
     It needs the sound."""
 
@@ -153,7 +153,7 @@ class Refined(AlignmentMethod):
     features: str = "sound"
 
     def align(self, recording, score) -> TimeMap:
-        """See `Method.align`; recording: (wave, sr), score: note array."""
+        """See `AlignmentMethod.align`; recording: (wave, sr), score: note array."""
         if not isinstance(recording, tuple):
             raise UserError("the second stage needs the sound: give (wave, sample rate), not features")
         model = load_model(self.weights)

@@ -11,7 +11,7 @@ __all__ = ['window', 'neighbours', 'biases', 'one_logit', 'attend', 'attend_back
 import numpy as np
 import torch
 from .settings import UserError
-from .soft_dtw_kernels import compiled, spread
+from .compiled import compiled, spread
 
 # %% ../../nbs/workshop/sasa_kernels.ipynb #df33a571
 def window(offset: int, length: int) -> tuple[slice, slice]:

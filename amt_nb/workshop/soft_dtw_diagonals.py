@@ -4,11 +4,13 @@
 
 # %% auto #0
 __all__ = ['STRIP', 'CHUNK', 'GROUP', 'WIDE', 'STATE', 'INVALID', 'COSTS', 'constant', 'is_kind', 'cost_group', 'soft_diagonal',
-           'hard_diagonal', 'renormalise', 'back_diagonal', 'slope_group', 'gradient_group']
+           'hard_diagonal', 'renormalise', 'back_diagonal', 'slope_group', 'gradient_group', 'active_lanes', 'fill',
+           'copy', 'start']
 
 # %% ../../nbs/workshop/soft_dtw_diagonals.ipynb #597ccce5
 from llvmlite import ir
 from numba.core import cgutils
+from .compiled import compiled
 from .simd_lanes import each_block, I64, IVEC, LANES, Lanes, lanes_exp2, lanes_intrinsic
 from .simd_lanes import lanes_pow2, Row, VEC
 
@@ -34,7 +36,9 @@ def is_kind(b, kind, name):
 
 @lanes_intrinsic
 def cost_group(b, x: Row, y: Row, out: Row, kind, dims, ys, lo, hi):
-    """Costs of GROUP anti-diagonals into the rows of `out`: x (dims rows STRIP apart) against y (rows ys apart, moving one a diagonal)."""
+    """Costs of GROUP anti-diagonals into the rows of `out`.
+
+    X (dims rows STRIP apart) against y (rows ys apart, moving one a diagonal)."""
     total = [cgutils.alloca_once(b, VEC) for _ in range(4)]
 
     def add_up(r, g, term):
@@ -62,7 +66,9 @@ def cost_group(b, x: Row, y: Row, out: Row, kind, dims, ys, lo, hi):
 # %% ../../nbs/workshop/soft_dtw_diagonals.ipynb #949150bf
 @lanes_intrinsic
 def soft_diagonal(b, am: Row, ae: Row, bm: Row, be: Row, cost: Row, w: Row, scale, keep, lo, hi):
-    """One anti-diagonal of K = exp(-R/gamma), each K a mantissa m and a whole exponent e; overwrites the diagonal before last."""
+    """One anti-diagonal of K = exp(-R/gamma), each K a mantissa m and a whole exponent e.
+
+    Overwrites the diagonal before last."""
     scale = Lanes(b, b.insert_element(ir.Constant(VEC, ir.Undefined), scale, ir.IntType(32)(0)))
     scale = Lanes(b, b.shuffle_vector(scale.v, scale.v, ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)))
     with each_block(b, lo, hi) as (r, _):
@@ -120,7 +126,9 @@ def back_diagonal(b, up: Row, left: Row, corner: Row, w: Row, e: Row, lo, hi):
 
 @lanes_intrinsic
 def slope_group(b, e: Row, cost: Row, kind, lo, hi):
-    """E times what the difference x - y is multiplied by in dC/dx, in place: 2, 1/C (0 at distance 0), 1 (of its sign)."""
+    """E times what the difference x - y is multiplied by in dC/dx, in place.
+
+    2, 1/C (0 at distance 0), 1 (of its sign)."""
     with each_block(b, lo, hi) as (r, _):
         with cgutils.for_range(b, I64(GROUP)) as loop:
             i = b.add(r, b.mul(loop.index, I64(WIDE)))
@@ -164,3 +172,45 @@ def gradient_group(b, e: Row, x: Row, y: Row, gx: Row, gy: Row, kind, dims, ys, 
                 -1,
                 lambda g: term(x.get(b.add(b.sub(r, g), row)) - there, b.add(r, b.mul(g, I64(WIDE - 1)))),
             )
+
+# %% ../../nbs/workshop/soft_dtw_diagonals.ipynb #35cea2c0
+@compiled
+def active_lanes(first, last, i0, k):
+    """Lanes (lo, hi) of the strip at row i0 that the GROUP of anti-diagonals from k can touch, rounded out to whole blocks."""
+    a, z = 0, STRIP
+    while a < z:  # first lane whose last column is not long past
+        l = (a + z) // 2
+        if l + last[i0 + l] < k - 2:
+            a = l + 1
+        else:
+            z = l
+    lo, z = max(a - 1, 0), STRIP
+    a = lo
+    while a < z:  # first lane whose first column is still to come
+        l = (a + z) // 2
+        if l + first[i0 + l] <= k + GROUP + 1:
+            a = l + 1
+        else:
+            z = l
+    return (STRIP - a) // LANES * LANES, min(STRIP, -(-(STRIP - lo) // LANES) * LANES)
+
+# %% ../../nbs/workshop/soft_dtw_diagonals.ipynb #c9f4274b
+@compiled
+def fill(a, value):
+    """Set every element of `a` to `value`."""
+    for i in range(a.size):
+        a[i] = value
+
+
+@compiled
+def copy(a, into):
+    """Copy `a` into `into`."""
+    for i in range(a.size):
+        into[i] = a[i]
+
+
+@compiled
+def start(state):
+    """Nothing reached yet: mantissas 1, exponents INVALID."""
+    for i in range(2 * STATE):
+        state[i], state[2 * STATE + i] = 1.0, INVALID
