@@ -53,7 +53,7 @@ def frame_score(pred, truth) -> Score:
 
 # %% ../nbs/03_metrics.ipynb #a941f383
 def frame_f1(pred, truth) -> float:
-    """Frame F1 of one recording, 0..1 [A App. B]."""
+    """Frame F1 of one recording, 0..1 [A, metrics]."""
     return frame_score(pred, truth).f1
 
 # %% ../nbs/03_metrics.ipynb #d5098c4f
@@ -103,7 +103,7 @@ def chunk_f1(pred, truth, chunk_frames: int = CHUNK_FRAMES) -> np.ndarray:
 
 # %% ../nbs/03_metrics.ipynb #6cc7ec8b
 def frame_f1_chunk_mean(preds, truths, chunk_frames: int = CHUNK_FRAMES) -> float:
-    """The paper's Frame F1: mean over all chunks of all recordings, silent chunks counting 0 [A App. B]."""
+    """The paper's Frame F1: mean over all chunks of all recordings, silent chunks counting 0 [A code]."""
     return float(np.concatenate([chunk_f1(p, t, chunk_frames) for p, t in zip(preds, truths, strict=True)]).mean())
 
 # %% ../nbs/03_metrics.ipynb #90ea2ea7
@@ -123,7 +123,7 @@ def frame_f1_macro(preds, truths) -> float:
 
 # %% ../nbs/03_metrics.ipynb #2d836280
 def frame_f1_channel_mean(preds, truths) -> float:
-    """The authors' code's multi-instrument F1: mean over all channels, an absent one counting 0 [A App. B]."""
+    """The authors' code's multi-instrument F1: mean over all channels, an absent one counting 0 [A code]."""
     return float(np.mean(np.nan_to_num(instrument_f1(preds, truths), nan=0.0)))
 
 # %% ../nbs/03_metrics.ipynb #dc5f985e
@@ -202,6 +202,6 @@ def share_within(errors_s, tolerance_s: float) -> float:
 def alignment_accuracy(errors_s: list, tolerance_s: float = 0.05) -> float:
     """Mean over pieces of the share of events within `tolerance_s`.
 
-    `errors_s`: one array of seconds a piece [B §IV].
+    `errors_s`: one array of seconds a piece [B, evaluation].
     """
     return float(np.mean([share_within(e, tolerance_s) for e in errors_s]))
