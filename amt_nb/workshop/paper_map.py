@@ -218,7 +218,7 @@ MAP_A = [
 # fmt: off
 MAP_B = [
     PaperRow("B, framework", "One network reads the whole path off the matrix of distances; no move is forbidden",
-        "alignment/34_sasa_aligner", "From scores to indices", ("alignment.sasa_aligner.SASAAligner",), (), "",
+        "alignment/34_sasa_aligner", "The network", ("alignment.sasa_aligner.SASAAligner",), (), "",
         "built", ""),
     PaperRow("B, features", "Chroma: 22,050 Hz, window 2,048, hop 512; Euclidean distances", "alignment/30_similarity",
         "Forget the octave, keep the pitch class",
@@ -236,7 +236,7 @@ MAP_B = [
         "Stand-alone self-attention (Ramachandran et al. 2019): two layers, four heads, relative offsets",
         "alignment/33_sasa_layer", "The layer", ("alignment.sasa_layer.SASA", "workshop.sasa_kernels.local_attention"),
         ("sasa_layers", "sasa_heads", "sasa_extent"), "extent not printed", "7", ""),
-    PaperRow("B, network", "Two dense layers, dropout 0.4", "alignment/34_sasa_aligner", "From scores to indices",
+    PaperRow("B, network", "Two dense layers, dropout 0.4", "alignment/34_sasa_aligner", "The network",
         ("alignment.sasa_aligner.DenseHead",), ("sasa_reduced", "sasa_hidden", "sasa_dropout"), "0.4", "0.4",
         "hold nearly all weights"),
     PaperRow("B, network", "Not in the paper: a way up to every cell instead of dense layers",
@@ -244,7 +244,7 @@ MAP_B = [
         Recorded("table1_unet", ("as_played/within_100", "both/within_100"), 100,
          "<100 ms as played; with repeats and skips"), "ours; a twenty-fifth of the weights"),
     PaperRow("B, ablation", "Four models: convolution or attention (CD, CA), cross-entropy or custom loss",
-        "alignment/34_sasa_aligner", "From scores to indices", ("alignment.sasa_aligner.model_config",),
+        "alignment/34_sasa_aligner", "The network", ("alignment.sasa_aligner.model_config",),
         ("sasa_block", "sasa_head"), "", "built", ""),
     PaperRow("B, loss", "Soft-DTW of predicted and true index sequences, Euclidean cost", "alignment/32_soft_dtw",
         "The recursion, and what it sums", ("alignment.soft_dtw.soft_dtw", "alignment.soft_dtw.SoftDTWConfig"),
@@ -288,7 +288,7 @@ MAP_B = [
         "80.4; 76.2",
         Recorded("table1_jumpdtw_oracle", ("as_played/within_100", "both/within_100"), 100,
          "<100 ms as played; with repeats and skips"),
-        "told the places of the jumps; the paper does not say what its own was told"),
+        "given the places of the jumps; the paper does not say what its own was given"),
     PaperRow("B Table I", "SiameseDTW (Agrawal and Dixon 2020): <100 ms; structure <100 ms", "alignment/41_table_one",
         "What they reach on real recordings", ("alignment.learnt_baselines.SiameseDTW",), (), "83.3; 72.8",
         Recorded("table1_siamesedtw", ("as_played/within_100", "both/within_100"), 100,
@@ -414,8 +414,8 @@ CLAIMS = [
     Claim("B", "Attention is better than convolution", "refuted at this size", "alignment/37_unet_aligner",
         "with either head the two are level, or convolution is ahead"),
     Claim("B", "It is robust to repeats, skips and jumps", "shown in part", "alignment/41_table_one",
-        "on rearranged crops the network with cross-entropy passes warping; on whole pieces it stays behind; a path "
-        "that may jump loses nothing"),
+        "with cross-entropy the network passes warping on rearranged crops and, once refined, on whole pieces "
+        "with repeats; a path that may jump loses nothing"),
     Claim("B", "The divergence is positive unless the sequences are equal", "refuted", "alignment/32_soft_dtw",
         "a counterexample for squared distances; for the Euclidean cost none is found, and there is no proof"),
     Claim("B", "It carries over to sheet images", "not yet run", "", "[B Table II]"),
