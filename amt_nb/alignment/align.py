@@ -193,7 +193,7 @@ def in_words(alignment: Alignment) -> list[str]:
             f"at {clock(jump['recording_s'])} goes {jump['direction']} to {jump['to']} (from {jump['from']}){pause}"
         )
     if a.confidence < FITS_FROM:
-        agree = f"of the notes heard and written, {100 * a.confidence:.0f} % agree"
+        agree = f"of the notes found and written, {100 * a.confidence:.0f} % agree"
         lines.append(f"the score hardly fits: {agree}. Is it this piece?")
     return lines
 
@@ -226,11 +226,11 @@ def csv_of(alignment: Alignment) -> str:
 def json_of(alignment: Alignment, recording: str = "") -> str:
     """Everything found, as JSON: names, seconds, semitones, cents, confidence, jumps, and the columns of the map.
 
-    Its `stretches` are the segments between jumps."""
+    Its `segments` lie between jumps."""
     import json
 
     a = alignment
-    stretches = [
+    segments = [
         dict(
             recording_s=[round(x, 3) for x in edges],
             score_s=[round(float(s.score_s[0]), 3), round(float(s.score_s[-1]), 3)],
@@ -257,7 +257,7 @@ def json_of(alignment: Alignment, recording: str = "") -> str:
                 cents=round(a.cents, 1),
                 confidence=round(a.confidence, 3),
                 words=[*a.score.words, *in_words(a)],
-                stretches=stretches,
+                segments=segments,
                 jumps=jumps(a),
                 map=columns,
             )

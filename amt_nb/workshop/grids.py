@@ -11,7 +11,7 @@ __all__ = ['FPS', 'PITCH_MIN', 'N_KEYS', 'PITCH_MAX', 'CHUNK_FRAMES', 'CHUNK_S',
 from .settings import UserError
 
 # %% ../../nbs/workshop/grids.ipynb #24bfe8a8
-FPS = 50  # frames a second [A App. B]
+FPS = 50  # frames a second [A, data]
 PITCH_MIN = 21  # MIDI A0, the lowest key
 N_KEYS = 88  # A0 ... C8
 PITCH_MAX = PITCH_MIN + N_KEYS - 1
@@ -32,7 +32,7 @@ LATENT_KEYS = N_KEYS // LATENT_STRIDE
 ALIGN_SR = 22050  # Hz, chroma of Part B
 ALIGN_WINDOW = 2048  # samples
 ALIGN_HOP = 512  # samples
-ALIGN_FRAMES = 2048  # frames a performance is scaled to [B §II]
+ALIGN_FRAMES = 2048  # frames a performance is scaled to [B, features]
 
 # %% ../../nbs/workshop/grids.ipynb #1f6b65c4
 INSTRUMENTS = (
