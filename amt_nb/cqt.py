@@ -13,6 +13,7 @@ from math import ceil
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
+
 from .workshop.grids import BINS_PER_OCTAVE, F_MIN_HZ, FPS, N_BINS
 from .workshop.settings import UserError
 

@@ -12,6 +12,7 @@ __all__ = ['Score', 'score_from_counts', 'same_columns', 'frame_counts', 'frame_
 from typing import NamedTuple
 
 import numpy as np
+
 from .notes import columns_of, pitch_to_hz, plot_roll, to_roll
 from .workshop.figures import show_table
 from .workshop.grids import CHUNK_FRAMES

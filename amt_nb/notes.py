@@ -9,6 +9,7 @@ __all__ = ['NOTE_DTYPE', 'empty_notes', 'sort_notes', 'check_notes', 'as_notes',
 
 # %% ../nbs/01_notes.ipynb #e67675b9
 import numpy as np
+
 from .workshop.grids import FPS, N_INSTRUMENTS, N_KEYS, PITCH_MAX, PITCH_MIN
 from .workshop.settings import UserError
 

@@ -8,19 +8,28 @@ __all__ = ['WEIGHTS', 'IN_TUNE_CENTS', 'FITS_FROM', 'WRITERS', 'transposition', 
 
 # %% ../../nbs/alignment/38_align.ipynb #d0523f63
 from collections.abc import Callable
-from dataclasses import dataclass
-from dataclasses import replace
-import numpy as np
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
+
+from amt_nb.alignment.jump_dtw import (
+    PathConfig,
+    deviation,
+    gains,
+    recording_cells,
+    recording_side,
+    scaled_penalties,
+    score_cells,
+    score_side,
+)
+from .refinement import Followed, follow
 from ..notes import check_notes, empty_notes, on_keyboard, sort_notes
-from .jump_dtw import deviation, gains, PathConfig, recording_cells, recording_side, scaled_penalties
-from .jump_dtw import score_cells, score_side
-from .refinement import follow, Followed
 from ..transcription.transcribe import activations, load_model
-from ..workshop.audio import audio_blocks, AudioBlocks, prepare_wave
+from ..workshop.audio import AudioBlocks, audio_blocks, prepare_wave
 from ..workshop.files import atomic_write
 from ..workshop.grids import FPS
-from ..workshop.scores import read_score, Score
+from ..workshop.scores import Score, read_score
 from ..workshop.settings import UserError
 from ..workshop.threads import products_on_one_core
 from ..workshop.tuning import retuned, tuning_cents

@@ -11,18 +11,28 @@ __all__ = ['MATCH_LINE_HZ', 'MATCH_LINEAR', 'MATCH_BANDS', 'FEATURES', 'START', 
 
 # %% ../../nbs/alignment/39_dtw_baselines.ipynb #ec66e55a
 from dataclasses import dataclass
+
 import numpy as np
-from ..notes import check_notes
+
+from amt_nb.alignment.similarity import (
+    COMPRESSION,
+    at_rate,
+    audio_chroma,
+    checked_features,
+    key_energy,
+    score_chroma,
+    sounding,
+    with_partials,
+)
 from ..cqt import CQTConfig
-from .similarity import at_rate, audio_chroma, checked_features, COMPRESSION, key_energy, score_chroma
-from .similarity import sounding, with_partials
+from ..notes import check_notes
 from ..workshop.audio import prepare_wave
 from ..workshop.compiled import compiled
 from ..workshop.grids import FPS
-from ..workshop.settings import nearest, UserError
+from ..workshop.settings import UserError, nearest
 from ..workshop.streaming import cqt
 from ..workshop.synth import render
-from ..workshop.time_maps import spans_to_map, TimeMap
+from ..workshop.time_maps import TimeMap, spans_to_map
 from ..workshop.tuning import mean_tuning_cents
 
 # %% ../../nbs/alignment/39_dtw_baselines.ipynb #569df054

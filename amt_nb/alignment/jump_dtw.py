@@ -9,9 +9,10 @@ __all__ = ['TRUST_AT', 'TRUST_WIDTH', 'PathConfig', 'recording_cells', 'score_ce
            'thinned']
 
 # %% ../../nbs/alignment/35_jump_dtw.ipynb #0b2e2bce
-from dataclasses import dataclass
-from dataclasses import replace
+from dataclasses import dataclass, replace
+
 import numpy as np
+
 from ..notes import on_keyboard, sort_notes
 from ..workshop.grids import FPS, N_KEYS, PITCH_MIN
 from ..workshop.threads import side_by_side, thread_count

@@ -9,12 +9,14 @@ __all__ = ['SiameseConfig', 'Siamese', 'contrastive_loss', 'siamese_pair', 'siam
 
 # %% ../../nbs/alignment/40_learnt_baselines.ipynb #6e779726
 from dataclasses import dataclass
+
 import numpy as np
-from torch import nn
 import torch
+from torch import nn
 from torch.nn import functional as F
-from .similarity import at_rate, to_square
+
 from .dtw_baselines import AlignmentMethod, score_keys, warp
+from .similarity import at_rate, to_square
 from ..workshop.devices import infer
 from ..workshop.grids import FPS, N_KEYS
 from ..workshop.settings import UserError

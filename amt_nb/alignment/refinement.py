@@ -8,19 +8,28 @@ __all__ = ['events', 'evidence_near', 'placed', 'Segment', 'place_events', 'frac
            'refined_map', 'placed_segment', 'meeting_edges', 'rows_of']
 
 # %% ../../nbs/alignment/36_refinement.ipynb #6e10fcd7
-from dataclasses import dataclass
-from dataclasses import field
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
+
+from amt_nb.alignment.jump_dtw import (
+    PathConfig,
+    first_path,
+    local_tempo,
+    onset_evidence,
+    recording_cells,
+    score_cells,
+    segments_of,
+    thinned,
+    trust,
+)
 from ..notes import on_keyboard, sort_notes
-from .jump_dtw import first_path, local_tempo, onset_evidence, PathConfig, recording_cells, score_cells
-from .jump_dtw import segments_of, thinned, trust
 from ..workshop.decoding import parabola_peak
 from ..workshop.grids import FPS, N_KEYS, PITCH_MIN
 from ..workshop.scores import extrapolate
 from ..workshop.settings import UserError
-from ..workshop.time_maps import points_to_map, TimeMap
+from ..workshop.time_maps import TimeMap, points_to_map
 
 # %% ../../nbs/alignment/36_refinement.ipynb #791f57dd
 def events(notes, within_s: float = 0.012) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -12,17 +12,19 @@ __all__ = ['BLOCKS', 'MODELS', 'AlignerConfig', 'model_config', 'DownBlock', 'Un
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+
 import numpy as np
-from torch import nn
 import torch
+from torch import nn
 from torch.nn import functional as F
-from ..metrics import alignment_accuracy
-from .similarity import from_square, to_square
-from .structure import Example
-from .soft_dtw import dtw_path, mean_columns, soft_dtw_divergence
+
 from .sasa_layer import SASA
+from .similarity import from_square, to_square
+from .soft_dtw import dtw_path, mean_columns, soft_dtw_divergence
+from .structure import Example
+from ..metrics import alignment_accuracy
 from ..workshop.devices import infer
-from ..workshop.settings import fill, make, nearest, UserError
+from ..workshop.settings import UserError, fill, make, nearest
 from ..workshop.weights import load_parts, read_weights
 
 # %% ../../nbs/alignment/34_sasa_aligner.ipynb #a1c2d965

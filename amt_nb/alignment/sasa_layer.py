@@ -6,8 +6,9 @@
 __all__ = ['SASA']
 
 # %% ../../nbs/alignment/33_sasa_layer.ipynb #d87f66b8
-from torch import nn
 import torch
+from torch import nn
+
 from ..workshop.sasa_kernels import attention_weights, local_attention
 from ..workshop.settings import UserError
 

@@ -12,13 +12,24 @@ __all__ = ['PAPER_FPS', 'PITCH_CLASS', 'COMPRESSION', 'DECAY_S', 'RELEASE_S', 'P
 
 # %% ../../nbs/alignment/30_similarity.ipynb #c2dca7b8
 from dataclasses import dataclass
+
 import numpy as np
-from ..notes import check_notes
+
 from ..cqt import CQTConfig
+from ..notes import check_notes
 from ..workshop.audio import prepare_wave
-from ..workshop.grids import ALIGN_FRAMES, ALIGN_HOP, ALIGN_SR, ALIGN_WINDOW, BINS_PER_KEY, FPS, N_BINS
-from ..workshop.grids import N_KEYS, PITCH_MIN
-from ..workshop.settings import nearest, UserError
+from amt_nb.workshop.grids import (
+    ALIGN_FRAMES,
+    ALIGN_HOP,
+    ALIGN_SR,
+    ALIGN_WINDOW,
+    BINS_PER_KEY,
+    FPS,
+    N_BINS,
+    N_KEYS,
+    PITCH_MIN,
+)
+from ..workshop.settings import UserError, nearest
 from ..workshop.streaming import cqt
 from ..workshop.synth import render
 from ..workshop.tuning import mean_tuning_cents

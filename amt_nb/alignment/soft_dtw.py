@@ -9,15 +9,17 @@ __all__ = ['checked_lengths', 'checked_finite', 'checked', 'inside', 'refuse_sec
            'SoftDTWConfig', 'stack', 'barycentre']
 
 # %% ../../nbs/alignment/32_soft_dtw.ipynb #20ec4926
-from dataclasses import dataclass
 import math
+from dataclasses import dataclass
+
 import numpy as np
 import torch
-from ..workshop.settings import nearest, UserError
-from ..workshop.soft_dtw_gpu import engine
+
 from ..workshop.compiled import compiled, spread
-from ..workshop.soft_dtw_kernels import gradients, Pairs, values
+from ..workshop.settings import UserError, nearest
 from ..workshop.soft_dtw_diagonals import COSTS, STRIP
+from ..workshop.soft_dtw_gpu import engine
+from ..workshop.soft_dtw_kernels import Pairs, gradients, values
 
 # %% ../../nbs/alignment/32_soft_dtw.ipynb #d9480d9f
 def checked_lengths(lengths, batch, longest, name):

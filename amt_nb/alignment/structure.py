@@ -10,15 +10,35 @@ __all__ = ['STRUCTURES', 'carry', 'true_indices', 'rearrange_audio', 'rearrange_
 
 # %% ../../nbs/alignment/31_structure.ipynb #af20116f
 from dataclasses import dataclass
+
 import numpy as np
-from ..notes import as_notes, check_notes, NOTE_DTYPE, sort_notes
-from .similarity import Axes, cross_similarity, plot_similarity, resample_frames, score_chroma
-from .similarity import to_indices, to_square, unit
+
+from amt_nb.alignment.similarity import (
+    Axes,
+    cross_similarity,
+    plot_similarity,
+    resample_frames,
+    score_chroma,
+    to_indices,
+    to_square,
+    unit,
+)
+from ..notes import NOTE_DTYPE, as_notes, check_notes, sort_notes
 from ..workshop.grids import FPS
 from ..workshop.midi import read_midi
-from ..workshop.settings import nearest, UserError
-from ..workshop.time_maps import beat_map, check_segments, compose, joined, played_starts, SAME_S, TimeMap
-from ..workshop.time_maps import plot_map, to_original, to_played
+from ..workshop.settings import UserError, nearest
+from amt_nb.workshop.time_maps import (
+    SAME_S,
+    TimeMap,
+    beat_map,
+    check_segments,
+    compose,
+    joined,
+    played_starts,
+    plot_map,
+    to_original,
+    to_played,
+)
 
 # %% ../../nbs/alignment/31_structure.ipynb #8db4432c
 def carry(time_map: TimeMap, segments) -> TimeMap:

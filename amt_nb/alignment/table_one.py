@@ -7,23 +7,24 @@ __all__ = ['PEERS', 'Peer', 'SASAMethod', 'AmtNbAligner', 'Refined', 'AnnotatedR
 
 # %% ../../nbs/alignment/41_table_one.ipynb #26413fd4
 import csv
-from dataclasses import dataclass
-from dataclasses import replace
-import numpy as np
-from pathlib import Path
 import subprocess
 import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
 from torch import nn
-from ..notes import check_notes
-from .sasa_aligner import align_square, load_aligner, SASAAligner
+
+from .dtw_baselines import DTW, AlignmentMethod, recording_features, score_features
 from .jump_dtw import PathConfig
 from .refinement import refined_map
-from .dtw_baselines import AlignmentMethod, DTW, recording_features, score_features
+from .sasa_aligner import SASAAligner, align_square, load_aligner
+from ..notes import check_notes
 from ..transcription.transcribe import activations, load_model
 from ..workshop.audio import prepare_wave
 from ..workshop.grids import FPS
-from ..workshop.settings import nearest, UserError
-from ..workshop.time_maps import points_to_map, TimeMap
+from ..workshop.settings import UserError, nearest
+from ..workshop.time_maps import TimeMap, points_to_map
 
 # %% ../../nbs/alignment/41_table_one.ipynb #d9ada69d
 PEERS = {

@@ -7,19 +7,21 @@ __all__ = ['UNET_MODELS', 'MARGIN', 'UpBlock', 'UNetAligner', 'unet_model', 'une
 
 # %% ../../nbs/alignment/37_unet_aligner.ipynb #369c087f
 from dataclasses import dataclass
+
 import numpy as np
-from torch import nn
 import torch
+from torch import nn
 from torch.nn import functional as F
-from .similarity import at_rate, cross_similarity
-from .sasa_aligner import AlignerConfig, between_columns, closeness, load_aligner, model_config, trunk
-from .jump_dtw import jump_path, PathConfig
+
+from .jump_dtw import PathConfig, jump_path
 from .refinement import refined_map
+from .sasa_aligner import AlignerConfig, between_columns, closeness, load_aligner, model_config, trunk
+from .similarity import at_rate, cross_similarity
 from ..transcription.transcribe import weights_file
 from ..workshop.devices import device_of
 from ..workshop.grids import FPS
-from ..workshop.settings import nearest, UserError
-from ..workshop.time_maps import spans_to_map, TimeMap
+from ..workshop.settings import UserError, nearest
+from ..workshop.time_maps import TimeMap, spans_to_map
 
 # %% ../../nbs/alignment/37_unet_aligner.ipynb #7ec0588b
 class UpBlock(nn.Module):

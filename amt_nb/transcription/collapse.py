@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from ..cqt import move
 from ..metrics import frame_f1
 from .cycle import CycleConfig, CycleObjective, CycleSides
-from ..workshop.figures import mean_sd, show_table, Table
+from ..workshop.figures import Table, mean_sd, show_table
 from ..workshop.grids import BINS_PER_KEY, N_BINS, N_KEYS
 from ..workshop.settings import UserError
 

@@ -8,16 +8,25 @@ __all__ = ['CONDITIONS', 'train_direct', 'train_condition']
 # %% ../../nbs/transcription/22_conditions.ipynb #dea288ed
 from functools import partial
 from pathlib import Path
+
 import torch
+
 from ..cqt import CQTConfig
-from .direct import AugmentConfig, direct_loss, DirectBatches, HarmonicConfig, HarmonicNet
-from .training import fit, TrainConfig, Turn
-from .unpaired import ConditionConfig, paired_chunks, pools_of, settings_of, train_latent, validator
+from .direct import AugmentConfig, DirectBatches, HarmonicConfig, HarmonicNet, direct_loss
+from .training import TrainConfig, Turn, fit
+from amt_nb.transcription.unpaired import (
+    ConditionConfig,
+    paired_chunks,
+    pools_of,
+    settings_of,
+    train_latent,
+    validator,
+)
 from ..workshop.corpora import Features
 from ..workshop.decoding import DecodeConfig
 from ..workshop.files import checksum
 from ..workshop.pools import Pools
-from ..workshop.settings import nearest, UserError
+from ..workshop.settings import UserError, nearest
 from ..workshop.transcription_model import TranscriptionModel
 from ..workshop.weights import load_parts, save_weights
 

@@ -8,15 +8,17 @@ __all__ = ['ONSET_WIDTH', 'Block', 'HarmonicConfig', 'HarmonicNet', 'macs_per_se
 
 # %% ../../nbs/transcription/19_direct.ipynb #083c45a9
 from dataclasses import dataclass
+
 import numpy as np
-from torch import nn
 import torch
+from torch import nn
 from torch.nn import functional as F
-from ..notes import end_frame, first_frame
+
 from ..cqt import move
+from ..notes import end_frame, first_frame
 from .translators import stack_partials
 from ..workshop.grids import BINS_PER_KEY, FPS, N_BINS, N_KEYS, PITCH_MIN
-from ..workshop.numpy_inference import harmonic_steps, KERNELS
+from ..workshop.numpy_inference import KERNELS, harmonic_steps
 from ..workshop.settings import UserError
 
 # %% ../../nbs/transcription/19_direct.ipynb #8a3e397d

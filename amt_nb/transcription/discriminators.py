@@ -8,11 +8,12 @@ __all__ = ['normed_conv', 'DiscriminatorLayer', 'DiscriminatorConfig', 'LatentDi
 
 # %% ../../nbs/transcription/12_discriminators.ipynb #8137a891
 from dataclasses import dataclass
+
 import torch
-from torch import Tensor
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
+
 from ..workshop.grids import LATENT_CHANNELS
 from ..workshop.settings import UserError
 

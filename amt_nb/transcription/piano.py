@@ -7,20 +7,21 @@ __all__ = ['SOUND_M_S', 'GRID', 'Distant', 'distant', 'PianoConfig', 'rendered',
            'in_memory', 'train_piano', 'predictions', 'decoding_metrics', 'choose_decoding', 'match_durations', 'pack']
 
 # %% ../../nbs/transcription/21_piano.ipynb #fe5ed215
-from dataclasses import dataclass
-from dataclasses import replace
+from dataclasses import dataclass, replace
+
 import numpy as np
+
 from ..cqt import CQTConfig
 from ..metrics import evaluate, mean_scores
-from .training import fit, TrainConfig, Turn
-from .direct import AugmentConfig, direct_loss, DirectBatches, HarmonicConfig, HarmonicNet
+from .direct import AugmentConfig, DirectBatches, HarmonicConfig, HarmonicNet, direct_loss
+from .training import TrainConfig, Turn, fit
 from ..workshop.corpora import audio_key
-from ..workshop.renderings import render_scores
-from ..workshop.decoding import decode, DecodeConfig
+from ..workshop.decoding import DecodeConfig, decode
 from ..workshop.recordings import digest
-from ..workshop.rooms import room, RoomConfig
+from ..workshop.renderings import render_scores
+from ..workshop.rooms import RoomConfig, room
 from ..workshop.settings import UserError
-from ..workshop.transcription_model import cqt_activations, TranscriptionModel
+from ..workshop.transcription_model import TranscriptionModel, cqt_activations
 from ..workshop.weights import save_weights
 
 # %% ../../nbs/transcription/21_piano.ipynb #2ea73dec

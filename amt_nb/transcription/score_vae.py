@@ -9,10 +9,11 @@ __all__ = ['ChannelNorm', 'ResidualBlock', 'linear_attention', 'LinearAttention'
 
 # %% ../../nbs/transcription/10_score_vae.ipynb #3897dce5
 from dataclasses import dataclass
-from torch import Tensor
-from torch import nn
+
 import torch
+from torch import Tensor, nn
 from torch.nn import functional as F
+
 from ..workshop.grids import LATENT_CHANNELS, LATENT_STRIDE, N_KEYS
 from ..workshop.settings import UserError
 

@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 
 from ..workshop.audio import prepare_wave
-from ..workshop.figures import show_table, Table
+from ..workshop.figures import Table, show_table
 from ..workshop.grids import BINS_PER_KEY, BINS_PER_OCTAVE, FPS, N_BINS, N_KEYS
 from ..workshop.settings import UserError
-from ..workshop.shift_widget import direction, SHIFT_CQT
-from ..workshop.streaming import cqt_magnitude, level_db, SILENCE_DB
+from ..workshop.shift_widget import SHIFT_CQT, direction
+from ..workshop.streaming import SILENCE_DB, cqt_magnitude, level_db
 
 # %% ../../nbs/transcription/17_shift_detector.ipynb #7c9d95b1
 class Shift(namedtuple("Shift", "semitones confidence")):

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ..cqt import move
-from .shift_detector import check_roll, Shift, shift_of_cqt
+from .shift_detector import Shift, check_roll, shift_of_cqt
 from ..workshop.grids import BINS_PER_KEY, BINS_PER_OCTAVE, N_BINS
 from ..workshop.shift_widget import direction
 

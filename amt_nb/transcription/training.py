@@ -6,22 +6,33 @@
 __all__ = ['TrainConfig', 'learning_rate', 'EMA', 'Turn', 'make_fabric', 'average_gradients', 'fit']
 
 # %% ../../nbs/transcription/14_training.ipynb #7417fce3
-from collections.abc import Callable
 import copy
-from dataclasses import asdict
-from dataclasses import dataclass
 import math
-from pathlib import Path
 import signal
 import time
-from torch import nn
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
 import torch
+from torch import nn
+
 from ..workshop.checkpoints import catch_stop
 from ..workshop.devices import device_of
 from ..workshop.files import jsonable
 from ..workshop.prefetch import Meter, prefetch
-from ..workshop.runs import agree, History, keep_best, Log, only_run, resume_run, save_average, save_run
-from ..workshop.runs import seeded, stop_if_broken
+from amt_nb.workshop.runs import (
+    History,
+    Log,
+    agree,
+    keep_best,
+    only_run,
+    resume_run,
+    save_average,
+    save_run,
+    seeded,
+    stop_if_broken,
+)
 from ..workshop.settings import UserError
 
 # %% ../../nbs/transcription/14_training.ipynb #3e2f9497

@@ -8,23 +8,24 @@ __all__ = ['DECODED_FRAMES', 'weights_file', 'load_latent_model', 'load_model', 
            'decode_settled', 'decoded', 'notes_of', 'transcribe', 'transcribe_file', 'cqt_of']
 
 # %% ../../nbs/transcription/20_transcribe.ipynb #df1dd68c
+import math
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-import math
-import os
 from pathlib import Path
 
 import numpy as np
+
 from ..cqt import CQTConfig
 from ..notes import empty_notes, sort_notes
-from ..workshop.audio import audio_blocks, AudioBlocks, prepare_wave
-from ..workshop.decoding import decode, DecodeConfig
+from ..workshop.audio import AudioBlocks, audio_blocks, prepare_wave
+from ..workshop.decoding import DecodeConfig, decode
 from ..workshop.grids import FPS, N_BINS, N_KEYS
 from ..workshop.numpy_inference import NumpyNet
-from ..workshop.settings import make, UserError
+from ..workshop.settings import UserError, make
 from ..workshop.streaming import normalise, stream, two_passes
-from ..workshop.transcription_model import activation_blocks, collect_blocks, Activations, TranscriptionModel
+from ..workshop.transcription_model import Activations, TranscriptionModel, activation_blocks, collect_blocks
 from ..workshop.weights import read_weights
 
 # %% ../../nbs/transcription/20_transcribe.ipynb #677b3c97

@@ -8,11 +8,12 @@ __all__ = ['narrow', 'TranslatorConfig', 'stack_partials', 'spread_partials', 'c
 
 # %% ../../nbs/transcription/11_translators.ipynb #67590a25
 from dataclasses import dataclass
-from torch import Tensor
-from torch import nn
+
 import torch
+from torch import Tensor, nn
 from torch.nn import functional as F
-from .score_vae import down, he_init, LinearAttention, ResidualBlock, up
+
+from .score_vae import LinearAttention, ResidualBlock, down, he_init, up
 from ..workshop.grids import LATENT_CHANNELS, LATENT_STRIDE, N_BINS
 from ..workshop.numpy_inference import harmonic_steps
 from ..workshop.settings import UserError

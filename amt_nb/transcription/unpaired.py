@@ -8,27 +8,28 @@ __all__ = ['PAPER_F1', 'CHOOSE', 'REPORT', 'cycle_runs', 'show_cycle', 'for_trai
 
 # %% ../../nbs/transcription/15_unpaired.ipynb #6904d673
 from collections.abc import Callable
-from dataclasses import dataclass
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
-import numpy as np
 from pathlib import Path
+
+import numpy as np
 import torch
+
 from ..cqt import CQTConfig
 from ..metrics import evaluate, mean_scores
-from .score_vae import ScoreVAE, vae_loss, VAEConfig
-from .translators import AudioToLatent, LatentToAudio, Transcriber, TranslatorConfig
-from .discriminators import DiscriminatorConfig, LatentDiscriminator, SpectrogramDiscriminator
 from .cycle import CycleConfig, CycleObjective, paired_only_loss, supervised_loss
-from .training import fit, TrainConfig, Turn
+from .discriminators import DiscriminatorConfig, LatentDiscriminator, SpectrogramDiscriminator
+from .score_vae import ScoreVAE, VAEConfig, vae_loss
+from .training import TrainConfig, Turn, fit
+from .translators import AudioToLatent, LatentToAudio, Transcriber, TranslatorConfig
 from ..workshop.corpora import Features
-from ..workshop.decoding import decode, DecodeConfig
-from ..workshop.figures import mean_sd, show_table, Table
+from ..workshop.decoding import DecodeConfig, decode
+from ..workshop.figures import Table, mean_sd, show_table
 from ..workshop.grids import CHUNK_FRAMES, FPS
-from ..workshop.pools import Batches, chunk_queue, PoolConfig, Pools, split
+from ..workshop.pools import Batches, PoolConfig, Pools, chunk_queue, split
 from ..workshop.records import by_condition, origins, read_records, runs_in
 from ..workshop.settings import fill
-from ..workshop.transcription_model import cqt_activations, TranscriptionModel
+from ..workshop.transcription_model import TranscriptionModel, cqt_activations
 
 # %% ../../nbs/transcription/15_unpaired.ipynb #02362821
 PAPER_F1 = {"paired": 47.24, "cycle": 71.37}  # Frame F1 in percent on MAESTRO, 9.7 minutes of pairs [A Table 1]

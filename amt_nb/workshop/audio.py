@@ -7,12 +7,13 @@ __all__ = ['CLIPPED_SHARE', 'FOREIGN', 'check_rate', 'check_samples', 'clipped',
            'open_sound', 'promised_samples', 'AudioBlocks', 'audio_blocks', 'load_audio']
 
 # %% ../../nbs/workshop/audio.ipynb #6209c6a1
-from collections.abc import Iterator
 import os
-from pathlib import Path
 import warnings
+from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
+
 from .settings import UserError
 
 # %% ../../nbs/workshop/audio.ipynb #fa9f8d62

@@ -6,18 +6,20 @@
 __all__ = ['rng_state', 'set_rng_state', 'plain', 'save_checkpoint', 'load_checkpoint', 'FolderLock', 'catch_stop']
 
 # %% ../../nbs/workshop/checkpoints.ipynb #e502170c
-from collections import deque
-from contextlib import contextmanager
-from hashlib import blake2b
-import numpy as np
 import os
-from pathlib import Path
 import random
 import signal
 import threading
-from torch import nn
-import torch
 import warnings
+from collections import deque
+from contextlib import contextmanager
+from hashlib import blake2b
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
 from .files import atomic_write
 from .settings import UserError
 

@@ -11,11 +11,12 @@ __all__ = ['MIDI_SUFFIXES', 'EXTRAS', 'ABOUT', 'TEACH', 'ADD', 'outputs_of', 'cs
 # %% ../../nbs/workshop/cli.ipynb #65f6d05c
 import argparse
 import os
-from pathlib import Path
 import sys
 import time
+from pathlib import Path
+
 from .cli_data import add_evaluate, add_prepare, add_train
-from .cli_options import add_command, check_output, fraction, Progress, whole
+from .cli_options import Progress, add_command, check_output, fraction, whole
 from .settings import UserError
 
 # %% ../../nbs/workshop/cli.ipynb #bcc4a053

@@ -8,6 +8,7 @@ __all__ = ['TEACH_DATA', 'ROLES', 'METRICS', 'add_data', 'recordings_of', 'featu
 
 # %% ../../nbs/workshop/cli_data.ipynb #6a4fa37b
 from pathlib import Path
+
 from .cli_options import add_command, check_output, whole
 from .settings import SIZES, UserError
 

@@ -8,9 +8,10 @@ __all__ = ['check_output', 'Progress', 'fraction', 'whole', 'add_command']
 # %% ../../nbs/workshop/cli_options.ipynb #2e8a4f1d
 import argparse
 import os
-from pathlib import Path
 import sys
 import time
+from pathlib import Path
+
 from .settings import UserError
 
 # %% ../../nbs/workshop/cli_options.ipynb #78c20f4a

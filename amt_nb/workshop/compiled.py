@@ -9,6 +9,7 @@ __all__ = ['compiled', 'pool', 'spread', 'Relay']
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
+
 import numba
 
 # %% ../../nbs/workshop/compiled.ipynb #0480a891

@@ -6,24 +6,25 @@
 __all__ = ['LONG_S', 'DATASETS', 'Features', 'audio_key', 'prepare_one', 'prepare', 'dataset', 'table']
 
 # %% ../../nbs/workshop/corpora.ipynb #9cbd2cfa
-from collections import defaultdict
 import contextlib
-from dataclasses import dataclass
-from dataclasses import field
 import functools
-import numpy as np
-from pathlib import Path
 import sys
 import time
 import zipfile
-from ..notes import onset_roll, to_roll
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
 from ..cqt import CQTConfig
+from ..notes import onset_roll, to_roll
 from .audio import audio_blocks
 from .files import DiskFull, save_array
 from .grids import FPS, N_BINS, N_KEYS
 from .recordings import asap, digest, guitarset, maps, musicnet
 from .renderings import CorpusConfig, embedded
-from .settings import fill, nearest, paths, UserError
+from .settings import UserError, fill, nearest, paths
 from .streaming import cqt, normalise, two_passes
 
 # %% ../../nbs/workshop/corpora.ipynb #9427c3ac

@@ -10,9 +10,10 @@ __all__ = ['onset_peaks', 'parabola_peak', 'DecodeConfig', 'join_runs', 'attach'
 from dataclasses import asdict, dataclass
 
 import numpy as np
+
 from ..notes import as_notes, columns_of, runs, split_runs
 from .grids import FPS, N_KEYS, PITCH_MIN
-from .settings import make, UserError
+from .settings import UserError, make
 
 # %% ../../nbs/workshop/decoding.ipynb #b2df1457
 def onset_peaks(onsets: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:

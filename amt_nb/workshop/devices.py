@@ -7,8 +7,9 @@ __all__ = ['device_of', 'infer']
 
 # %% ../../nbs/workshop/devices.ipynb #605b51d1
 from collections.abc import Callable
-from torch import nn
+
 import torch
+from torch import nn
 
 # %% ../../nbs/workshop/devices.ipynb #fc68f778
 def device_of(net: nn.Module) -> torch.device:

@@ -7,13 +7,14 @@ __all__ = ['DiskFull', 'temporary_name', 'atomic_write', 'save_array', 'jsonable
 
 # %% ../../nbs/workshop/files.ipynb #a66dc813
 import contextlib
-from dataclasses import asdict
-from dataclasses import is_dataclass
 import errno
-from hashlib import blake2b
-import numpy as np
 import os
+from dataclasses import asdict, is_dataclass
+from hashlib import blake2b
 from pathlib import Path
+
+import numpy as np
+
 from .settings import UserError
 
 # %% ../../nbs/workshop/files.ipynb #a4d2962a

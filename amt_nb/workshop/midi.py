@@ -9,13 +9,14 @@ __all__ = ['PEDAL_DTYPE', 'PEDAL_DOWN', 'DRUM_CHANNEL', 'FAMILY', 'PROGRAM_INSTR
            'midi_bytes', 'write_midi']
 
 # %% ../../nbs/workshop/midi.ipynb #7318d6e0
-from bisect import bisect_right
 import io
-from pathlib import Path
 import re
 import struct
+from bisect import bisect_right
+from pathlib import Path
 
 import numpy as np
+
 from ..notes import as_notes, check_notes, cut_restrikes, empty_notes, merge_unisons
 from .files import atomic_write
 from .grids import INSTRUMENT_PROGRAMS, INSTRUMENTS

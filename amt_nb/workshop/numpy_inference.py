@@ -10,6 +10,7 @@ import math
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
+
 from .grids import BINS_PER_KEY, BINS_PER_OCTAVE, N_BINS, N_KEYS
 from .settings import UserError
 

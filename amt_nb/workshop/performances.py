@@ -9,6 +9,7 @@ __all__ = ['UNISON_S', 'HumanConfig', 'tempo_curve', 'played_onsets', 'humanise'
 from dataclasses import dataclass
 
 import numpy as np
+
 from ..notes import cut_restrikes, merge_unisons
 
 # %% ../../nbs/workshop/performances.ipynb #63fd5568

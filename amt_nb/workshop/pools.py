@@ -7,10 +7,10 @@ __all__ = ['chunk_queue', 'Pools', 'PoolConfig', 'parse_ratio', 'split', 'Shuffl
 
 # %% ../../nbs/workshop/pools.ipynb #15c60e1b
 from collections import defaultdict
-from dataclasses import dataclass
-from dataclasses import field
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+
 import numpy as np
+
 from .grids import CHUNK_FRAMES, FPS, N_KEYS
 from .settings import UserError
 

@@ -7,9 +7,9 @@ __all__ = ['Meter', 'prefetch']
 
 # %% ../../nbs/workshop/prefetch.ipynb #6774ca57
 from collections import deque
-from collections.abc import Callable
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+
 import torch
 
 # %% ../../nbs/workshop/prefetch.ipynb #ce2d0ce9

@@ -9,23 +9,23 @@ __all__ = ['PIECE_RULES', 'MAPS_LICENCE', 'ASAP_LICENCE', 'GUITARSET_LICENCE', '
            'without_leaks', 'by_role']
 
 # %% ../../nbs/workshop/recordings.ipynb #ee96415d
-from collections import defaultdict
 import contextlib
 import csv
-from dataclasses import dataclass
-from dataclasses import field
-from dataclasses import replace
 import functools
 import hashlib
 import json
-import numpy as np
 import os
-from pathlib import Path
 import re
 import shutil
 import tarfile
-from typing import Any
 import zipfile
+from collections import defaultdict
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
 from ..notes import as_notes, empty_notes
 from .audio import load_audio
 from .files import temporary_name

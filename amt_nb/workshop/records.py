@@ -8,11 +8,13 @@ __all__ = ['NEEDED', 'ALIGNED', 'write_record', 'rounded', 'read_record', 'read_
 
 # %% ../../nbs/workshop/records.ipynb #48acd76b
 import json
-import numpy as np
 import os
-from pathlib import Path
 import re
-from .figures import mean_sd, show_table, Table
+from pathlib import Path
+
+import numpy as np
+
+from .figures import Table, mean_sd, show_table
 from .files import atomic_write, jsonable
 from .settings import UserError
 

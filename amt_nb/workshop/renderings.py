@@ -7,25 +7,25 @@ __all__ = ['MUSIC21_LICENCE', 'KEYBOARD', 'QUARTETS', 'RENDERING_VERSION', 'ENSE
            'played_part', 'Rendering', 'render_scores', 'CorpusConfig', 'embedded']
 
 # %% ../../nbs/workshop/renderings.ipynb #1a47386c
-from dataclasses import dataclass
-from dataclasses import field
-from dataclasses import replace
 import functools
 import importlib.metadata
 import io
-import numpy as np
-from pathlib import Path
 import re
 import sys
+import zlib
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 from unittest import mock
-import zlib
+
+import numpy as np
+
 from ..notes import as_notes, cut_restrikes, merge_unisons
 from .files import atomic_write, save_array
 from .performances import humanise
-from .recordings import digest, piece_key, Recording
+from .recordings import Recording, digest, piece_key
 from .rooms import room
-from .settings import paths, UserError
+from .settings import UserError, paths
 from .synth import find_font, legato_pedal, render
 
 # %% ../../nbs/workshop/renderings.ipynb #0c3666aa

@@ -9,6 +9,7 @@ __all__ = ['RoomConfig', 'impulse_response', 'equalise', 'room']
 from dataclasses import dataclass
 
 import numpy as np
+
 from .settings import UserError
 
 # %% ../../nbs/workshop/rooms.ipynb #3aeca28b

@@ -7,17 +7,18 @@ __all__ = ['Log', 'History', 'stop_if_broken', 'save_run', 'resume_run', 'save_a
            'only_run']
 
 # %% ../../nbs/workshop/runs.ipynb #61477440
-from contextlib import contextmanager
-from dataclasses import dataclass
-from dataclasses import field
 import json
 import math
-import numpy as np
 import random
 import time
-from torch import nn
-import torch
 import warnings
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import nn
+
 from .checkpoints import FolderLock, load_checkpoint, plain, rng_state, save_checkpoint, set_rng_state
 from .files import atomic_write
 from .records import differences

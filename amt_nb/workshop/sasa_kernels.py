@@ -10,8 +10,9 @@ __all__ = ['window', 'neighbours', 'biases', 'one_logit', 'attend', 'attend_back
 # %% ../../nbs/workshop/sasa_kernels.ipynb #4c1267b3
 import numpy as np
 import torch
-from .settings import UserError
+
 from .compiled import compiled, spread
+from .settings import UserError
 
 # %% ../../nbs/workshop/sasa_kernels.ipynb #df33a571
 def window(offset: int, length: int) -> tuple[slice, slice]:

@@ -8,8 +8,10 @@ __all__ = ['extrapolate', 'Score', 'read_midi_score', 'read_musicxml_score', 'vi
 
 # %% ../../nbs/workshop/scores.ipynb #82a63aaa
 from dataclasses import dataclass
-import numpy as np
 from pathlib import Path
+
+import numpy as np
+
 from ..notes import as_notes, empty_notes, on_keyboard
 from .midi import parse_midi, read_midi, tempo_map
 from .settings import UserError

@@ -18,7 +18,7 @@ from ..cqt import CQTConfig, move
 from ..metrics import frame_f1
 from ..notes import as_notes, from_roll, pitch_to_hz, sonify, to_roll
 from .audio import load_audio
-from .grids import BINS_PER_KEY, FPS, N_BINS, N_KEYS, PITCH_MIN
+from .grids import BINS_PER_KEY, FPS, N_KEYS, PITCH_MIN
 from .streaming import cqt_magnitude, level_db, normalise
 from .threads import products_on_one_core
 

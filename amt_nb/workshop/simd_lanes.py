@@ -8,8 +8,9 @@ __all__ = ['LANES', 'FAST', 'I64', 'VEC', 'IVEC', 'EXP2', 'Lanes', 'lanes_pow2',
 
 # %% ../../nbs/workshop/simd_lanes.ipynb #9dba61a4
 import inspect
-from llvmlite import ir
 import math
+
+from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic

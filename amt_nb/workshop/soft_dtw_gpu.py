@@ -8,11 +8,13 @@ __all__ = ['GPU_STRIP', 'GPU_CHUNK', 'on_gpu', 'gpu_pow2', 'gpu_exp2', 'gpu_cost
 
 # %% ../../nbs/workshop/soft_dtw_gpu.ipynb #1ba9bb98
 import math
+
 import numpy as np
 import torch
+
 from .settings import UserError
-from .soft_dtw_kernels import corridor, Pairs, tl, triton
 from .soft_dtw_diagonals import INVALID
+from .soft_dtw_kernels import Pairs, corridor, tl, triton
 
 # %% ../../nbs/workshop/soft_dtw_gpu.ipynb #69647372
 GPU_STRIP, GPU_CHUNK = 64, 64  # rows and anti-diagonals of a tile: one warp, two rows a thread

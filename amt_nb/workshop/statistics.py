@@ -10,6 +10,7 @@ __all__ = ['DieboldMariano', 'student_p', 'dm_result', 'diebold_mariano', 'holm'
 from typing import NamedTuple
 
 import numpy as np
+
 from .settings import UserError
 
 # %% ../../nbs/workshop/statistics.ipynb #25a7b402

@@ -9,13 +9,14 @@ __all__ = ['BLOCK_FRAMES', 'SILENCE_DB', 'QUIETEST_DB', 'KEEP_FRAMES', 'geometry
            'plot_cqt']
 
 # %% ../../nbs/workshop/streaming.ipynb #cf4070ae
+import os
 from collections.abc import Callable, Iterator
 from math import ceil, gcd, prod
-import os
 
 import numpy as np
-from ..cqt import block_magnitude, CQTConfig, decimation, kernel_s, Plan, plan_for
-from .audio import audio_blocks, AudioBlocks, check_rate, check_samples, prepare_wave
+
+from ..cqt import CQTConfig, Plan, block_magnitude, decimation, kernel_s, plan_for
+from .audio import AudioBlocks, audio_blocks, check_rate, check_samples, prepare_wave
 from .grids import BINS_PER_OCTAVE, FPS, N_BINS
 from .settings import UserError
 from .threads import side_by_side, thread_count

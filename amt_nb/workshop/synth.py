@@ -11,15 +11,16 @@ __all__ = ['SAMPLE_HEADER', 'RENDER_SR', 'BLOCK', 'PROGRAMS', 'LEAD_S', 'default
 import functools
 import importlib.util
 import io
-from pathlib import Path
 import struct
 import wave as wave_file
+from pathlib import Path
 
 import numpy as np
+
 from ..notes import as_notes, cut_restrikes
 from .grids import INSTRUMENT_PROGRAMS, INSTRUMENTS
 from .midi import file_bytes, track_bytes
-from .settings import paths, UserError
+from .settings import UserError, paths
 
 # %% ../../nbs/workshop/synth.ipynb #c40a5bc5
 def default_font():

@@ -6,12 +6,12 @@
 __all__ = ['thread_count', 'one_core', 'products_on_one_core', 'side_by_side']
 
 # %% ../../nbs/workshop/threads.ipynb #8d5a946e
+import os
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-import os
-import sys
 
 # %% ../../nbs/workshop/threads.ipynb #1e86eb41
 def thread_count() -> int:

@@ -8,7 +8,9 @@ __all__ = ['SAME_S', 'JUMP_S', 'check_segments', 'played_starts', 'to_original',
 
 # %% ../../nbs/workshop/time_maps.ipynb #cfec6d96
 from dataclasses import dataclass
+
 import numpy as np
+
 from .settings import UserError
 
 # %% ../../nbs/workshop/time_maps.ipynb #cade92be

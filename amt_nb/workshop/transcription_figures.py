@@ -7,12 +7,13 @@ __all__ = ['NOTE_COLOUR', 'SHOWN_FROM', 'SOUND_FORMATS', 'draw_row', 'figure', '
            'write_stereo']
 
 # %% ../../nbs/workshop/transcription_figures.ipynb #1ec6c8e1
-from collections.abc import Iterator
 import io
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from .audio import audio_blocks, AudioBlocks, prepare_wave
+
+from .audio import AudioBlocks, audio_blocks, prepare_wave
 from .files import atomic_write
 from .grids import FPS, N_BINS
 from .settings import UserError

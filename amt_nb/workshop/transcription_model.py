@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
+
 from ..cqt import CQTConfig
 from .decoding import DecodeConfig
 from .grids import CHUNK_FRAMES, FPS, LATENT_STRIDE, N_KEYS

@@ -7,6 +7,7 @@ __all__ = ['mean_tuning_cents', 'tuning_cents', 'Relabelled', 'retuned']
 
 # %% ../../nbs/workshop/tuning.ipynb #3b1d0304
 import numpy as np
+
 from ..cqt import CQTConfig
 from .audio import AudioBlocks
 from .decoding import parabola_peak

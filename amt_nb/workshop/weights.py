@@ -8,6 +8,7 @@ __all__ = ['save_weights', 'read_weights', 'load_weights', 'part_of', 'load_part
 # %% ../../nbs/workshop/weights.ipynb #dc2afa1b
 import json
 from pathlib import Path
+
 from .files import atomic_write, jsonable
 from .settings import UserError
 
