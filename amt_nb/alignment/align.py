@@ -13,16 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from amt_nb.alignment.jump_dtw import (
-    PathConfig,
-    deviation,
-    gains,
-    recording_cells,
-    recording_side,
-    scaled_penalties,
-    score_cells,
-    score_side,
-)
+from .jump_dtw import PathConfig, deviation, gains, recording_cells, recording_side, scaled_penalties
+from .jump_dtw import score_cells, score_side
 from .refinement import Followed, follow
 from ..notes import check_notes, empty_notes, on_keyboard, sort_notes
 from ..transcription.transcribe import activations, load_model

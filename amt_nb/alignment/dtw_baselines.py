@@ -14,16 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from amt_nb.alignment.similarity import (
-    COMPRESSION,
-    at_rate,
-    audio_chroma,
-    checked_features,
-    key_energy,
-    score_chroma,
-    sounding,
-    with_partials,
-)
+from .similarity import COMPRESSION, at_rate, audio_chroma, checked_features, key_energy, score_chroma
+from .similarity import sounding, with_partials
 from ..cqt import CQTConfig
 from ..notes import check_notes
 from ..workshop.audio import prepare_wave

@@ -13,17 +13,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from amt_nb.alignment.jump_dtw import (
-    PathConfig,
-    first_path,
-    local_tempo,
-    onset_evidence,
-    recording_cells,
-    score_cells,
-    segments_of,
-    thinned,
-    trust,
-)
+from .jump_dtw import PathConfig, first_path, local_tempo, onset_evidence, recording_cells
+from .jump_dtw import score_cells, segments_of, thinned, trust
 from ..notes import on_keyboard, sort_notes
 from ..workshop.decoding import parabola_peak
 from ..workshop.grids import FPS, N_KEYS, PITCH_MIN

@@ -18,17 +18,8 @@ import numpy as np
 from ..cqt import CQTConfig
 from ..notes import check_notes
 from ..workshop.audio import prepare_wave
-from amt_nb.workshop.grids import (
-    ALIGN_FRAMES,
-    ALIGN_HOP,
-    ALIGN_SR,
-    ALIGN_WINDOW,
-    BINS_PER_KEY,
-    FPS,
-    N_BINS,
-    N_KEYS,
-    PITCH_MIN,
-)
+from ..workshop.grids import ALIGN_FRAMES, ALIGN_HOP, ALIGN_SR, ALIGN_WINDOW, BINS_PER_KEY, FPS, N_BINS, N_KEYS
+from ..workshop.grids import PITCH_MIN
 from ..workshop.settings import UserError, nearest
 from ..workshop.streaming import cqt
 from ..workshop.synth import render

@@ -13,32 +13,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from amt_nb.alignment.similarity import (
-    Axes,
-    cross_similarity,
-    plot_similarity,
-    resample_frames,
-    score_chroma,
-    to_indices,
-    to_square,
-    unit,
-)
+from .similarity import Axes, cross_similarity, plot_similarity, resample_frames, score_chroma
+from .similarity import to_indices, to_square, unit
 from ..notes import NOTE_DTYPE, as_notes, check_notes, sort_notes
 from ..workshop.grids import FPS
 from ..workshop.midi import read_midi
 from ..workshop.settings import UserError, nearest
-from amt_nb.workshop.time_maps import (
-    SAME_S,
-    TimeMap,
-    beat_map,
-    check_segments,
-    compose,
-    joined,
-    played_starts,
-    plot_map,
-    to_original,
-    to_played,
-)
+from ..workshop.time_maps import SAME_S, TimeMap, beat_map, check_segments, compose, joined, played_starts
+from ..workshop.time_maps import plot_map, to_original, to_played
 
 # %% ../../nbs/alignment/31_structure.ipynb #8db4432c
 def carry(time_map: TimeMap, segments) -> TimeMap:

@@ -14,14 +14,8 @@ import torch
 from ..cqt import CQTConfig
 from .direct import AugmentConfig, DirectBatches, HarmonicConfig, HarmonicNet, direct_loss
 from .training import TrainConfig, Turn, fit
-from amt_nb.transcription.unpaired import (
-    ConditionConfig,
-    paired_chunks,
-    pools_of,
-    settings_of,
-    train_latent,
-    validator,
-)
+from .unpaired import ConditionConfig, paired_chunks, pools_of, settings_of, train_latent
+from .unpaired import validator
 from ..workshop.corpora import Features
 from ..workshop.decoding import DecodeConfig
 from ..workshop.files import checksum

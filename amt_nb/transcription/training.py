@@ -21,18 +21,8 @@ from ..workshop.checkpoints import catch_stop
 from ..workshop.devices import device_of
 from ..workshop.files import jsonable
 from ..workshop.prefetch import Meter, prefetch
-from amt_nb.workshop.runs import (
-    History,
-    Log,
-    agree,
-    keep_best,
-    only_run,
-    resume_run,
-    save_average,
-    save_run,
-    seeded,
-    stop_if_broken,
-)
+from ..workshop.runs import History, Log, agree, keep_best, only_run, resume_run, save_average, save_run, seeded
+from ..workshop.runs import stop_if_broken
 from ..workshop.settings import UserError
 
 # %% ../../nbs/transcription/14_training.ipynb #3e2f9497

@@ -12,18 +12,8 @@ from llvmlite import ir
 from numba.core import cgutils
 
 from .compiled import compiled
-from amt_nb.workshop.simd_lanes import (
-    I64,
-    IVEC,
-    LANES,
-    VEC,
-    Lanes,
-    Row,
-    each_block,
-    lanes_exp2,
-    lanes_intrinsic,
-    lanes_pow2,
-)
+from .simd_lanes import I64, IVEC, LANES, VEC, Lanes, Row, each_block, lanes_exp2, lanes_intrinsic
+from .simd_lanes import lanes_pow2
 
 # %% ../../nbs/workshop/soft_dtw_diagonals.ipynb #0b43719d
 STRIP = 128  # rows of a strip: its state stays in the first-level cache
