@@ -76,6 +76,30 @@ def test_a_chapter_imports_only_what_lies_below_it(path):
             assert house.number(other) < house.number(path), f"{ids(path)} imports the later {ids(other)}"
 
 
+def defined(path):
+    """Names that the module of a chapter defines itself."""
+    exported = [node for exported, tree in house.trees(path) if exported for node in tree.body]
+    return {name for node in exported for name in bound(ast.Module([node], []), {"assign", "define", "branches"})}
+
+
+def imported_names(path):
+    """(module, name) of everything that a file takes from the package by name."""
+    trees = [ast.parse(path.read_text())] if path.suffix == ".py" else [tree for _, tree in house.trees(path)]
+    nodes = [n for tree in trees for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.module and not n.level]
+    return {
+        (n.module.removeprefix("amt_nb."), a.name) for n in nodes if n.module.startswith("amt_nb.") for a in n.names
+    }
+
+
+def test_a_name_is_imported_from_where_it_is_defined():
+    """No module hands on what it has from another: a reader finds a name's chapter by its import."""
+    own = {name: defined(path) for name, path in CHAPTER_OF.items()}
+    python = [p for folder in ("tests", "tools", "benchmarks") for p in (ROOT / folder).glob("*.py")]
+    taken = {(module, name, path.name) for path in [*NOTEBOOKS, *python] for module, name in imported_names(path)}
+    wrong = sorted(t for t in taken if t[0] in own and t[1] not in own[t[0]])
+    assert not wrong, f"(module, name, file): {wrong[:9]}"
+
+
 @pytest.mark.parametrize("path", [p for p in CHAPTERS if house.module_of(p)], ids=ids)
 def test_what_a_chapter_stands_on_is_said_under_its_title(path):
     assert house.head(path) in house.cells(path)[1][1], "python tools/chapters.py --export writes it"
@@ -166,7 +190,8 @@ def bound(tree, kinds):
                 for n in ast.walk(c.target)
                 if isinstance(n, ast.Name)
             }
-            found |= set(stored) - inner if "assign" in kinds and not isinstance(node, ast.If | ast.Try) else set()
+            branch = isinstance(node, ast.If | ast.Try) and "branches" not in kinds  # one of two ways to bind a name
+            found |= set(stored) - inner if "assign" in kinds and not branch else set()
             todo += [n for n in ast.iter_child_nodes(node) if isinstance(n, ast.stmt)]
     return found
 
