@@ -26,7 +26,8 @@ from ..workshop.weights import load_parts, save_weights
 
 # %% ../../nbs/transcription/22_conditions.ipynb #36b113ab
 def train_direct(pools: Pools, features: list[Features], folder, size: str = "demo", changes: dict | None = None):
-    """(History, models, configurations) of the small direct net on the pairs. changes: {'train': {'steps': 100}, 'harmonic': ...}."""
+    """(History, models, configurations) of the small direct net on the pairs. changes: {'train': {'steps': 100},
+    'harmonic': ...}."""
     changes, of = changes or {}, partial(settings_of, size, changes or {})
     sizes, config, cqt_config = of(ConditionConfig, "condition"), of(TrainConfig, "train"), of(CQTConfig, "cqt")
     about = {"harmonic": of(HarmonicConfig, "harmonic"), "cqt": cqt_config, "decode": of(DecodeConfig, "decode")}

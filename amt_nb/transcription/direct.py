@@ -131,7 +131,8 @@ def targets(notes, first: int, n_frames: int) -> dict[str, np.ndarray]:
 
 # %% ../../nbs/transcription/19_direct.ipynb #8025ff12
 def direct_loss(models: dict, batch: dict, step: int = 0) -> dict:
-    """Losses of models['net'] on batch {'cqt': (B, 1, T, 352), 'frame', 'onset', 'velocity': (B, T, 88)}; 'total' = frame + 2·onset + velocity/20."""
+    """Losses of models['net'] on batch {'cqt': (B, 1, T, 352), 'frame', 'onset', 'velocity': (B, T, 88)}; 'total' =
+    frame + 2·onset + velocity/20."""
     out = {k: v.float() for k, v in models["net"](batch["cqt"]).items()}
     bce = F.binary_cross_entropy_with_logits
     starts = (batch["velocity"] > 0).float()

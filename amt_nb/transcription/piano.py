@@ -104,7 +104,8 @@ def rendered(performances, fonts=(None,), config: PianoConfig = PianoConfig(), s
 def piano_recordings(
     paired, performances=(), fonts=(None,), config: PianoConfig = PianoConfig(), seed: int = 0, cache=None
 ) -> dict:
-    """{'paired': the labelled recordings and their distant versions, 'synth': rendered performances}, ready for `corpora.prepare`."""
+    """{'paired': the labelled recordings and their distant versions, 'synth': rendered performances}, ready for
+    `corpora.prepare`."""
     paired = list(paired)
     return {
         "paired": paired + distant(paired, config.variants, seed, config.farthest_m),
@@ -129,7 +130,8 @@ def piano_train_config(config: PianoConfig = PianoConfig(), seed: int = 0, **cha
 
 # %% ../../nbs/transcription/21_piano.ipynb #31fb0f9f
 def in_memory(features) -> list:
-    """[(CQT (T, 352) as a memory map, notes)] of prepared recordings, for `DirectBatches`; UserError for one without notes."""
+    """[(CQT (T, 352) as a memory map, notes)] of prepared recordings, for `DirectBatches`; UserError for one without
+    notes."""
     notes = [f.load_notes() for f in features]
     if None in [n if n is None else 0 for n in notes]:
         raise UserError(
@@ -198,7 +200,8 @@ def choose_decoding(
     start: DecodeConfig = DecodeConfig(onset_threshold=0.3, frame_threshold=0.35),
     grid: dict | None = None,
 ) -> DecodeConfig:
-    """Decoding settings with the best sum of mean Frame F1 and note F1 on validation recordings, one setting at a time."""
+    """Decoding settings with the best sum of mean Frame F1 and note F1 on validation recordings, one setting at a
+    time."""
 
     def worth(config):
         mean = mean_scores(decoding_metrics(predicted, features, config))

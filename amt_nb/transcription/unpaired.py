@@ -68,7 +68,8 @@ def for_training(features: list[Features]) -> list[Features]:
 
 
 def pools_of(features: list[Features], size: str = "demo", **changes) -> Pools:
-    """Pools of the features that may teach, see `pools.split`; recordings that the data set calls 'paired' are the pairs."""
+    """Pools of the features that may teach, see `pools.split`; recordings that the data set calls 'paired' are the
+    pairs."""
     teach = for_training(features)
     named = [i for i, f in enumerate(teach) if f.role == "paired"]
     if named and not {k for k in ("ratio", "minutes") if changes.get(k)}:
@@ -86,7 +87,8 @@ def evaluate_model(model: TranscriptionModel, features: list[Features]) -> dict[
 
 # %% ../../nbs/transcription/15_unpaired.ipynb #fea14854
 def validator(features: list[Features], model_of: Callable, most: int = 6) -> Callable | None:
-    """A `validate` for `fit`: `model_of(models)`, a TranscriptionModel, evaluated on at most `most` recordings to choose on."""
+    """A `validate` for `fit`: `model_of(models)`, a TranscriptionModel, evaluated on at most `most` recordings to
+    choose on."""
     chosen = [f for f in features if f.role in CHOOSE and f.cqt_path and f.notes_path][:most]
     return (lambda models, step: evaluate_model(model_of(models), chosen)) if chosen else None
 

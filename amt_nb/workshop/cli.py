@@ -136,7 +136,8 @@ def run_transcribe(args) -> int:
 
 # %% ../../nbs/workshop/cli.ipynb #c90e7479
 def align_outputs(args) -> dict[str, Path]:
-    """Where the files of amt-nb align go, by kind; UserError before anything is computed when one cannot be written there."""
+    """Where the files of amt-nb align go, by kind; UserError before anything is computed when one cannot be written
+    there."""
     from amt_nb.alignment.align import WRITERS
 
     recording, out = Path(args.recording), Path(args.out or Path(args.recording).stem + ".csv")

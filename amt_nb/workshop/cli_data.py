@@ -95,7 +95,8 @@ def features_of(args) -> list:
 
 # %% ../../nbs/workshop/cli_data.ipynb #d0be0ba6
 def settings_given(items) -> dict[str, dict[str, str]]:
-    """{'train': {'steps': '500'}} of ['train_steps=500']: settings by prefix and field; UserError for what settings.ini does not have."""
+    """{'train': {'steps': '500'}} of ['train_steps=500']: settings by prefix and field; UserError for what
+    settings.ini does not have."""
     from amt_nb.workshop.settings import load, nearest
 
     known, given = load()["demo"], {}

@@ -33,7 +33,8 @@ def check_output(path: Path, recording: Path | None = None, make: bool = False) 
 
 # %% ../../nbs/workshop/cli_options.ipynb #d86b61a6
 class Progress:
-    """A bar on standard error for a job whose done fraction is told by calling it; without a terminal a line every 10 s."""
+    """A bar on standard error for a job whose done fraction is told by calling it; without a terminal a line every 10
+    s."""
 
     def __init__(self, title: str, shown: bool = True):
         self.title, self.shown, self.terminal = title, shown, sys.stderr.isatty()

@@ -41,7 +41,8 @@ def spread(job, count, workers):
 
 # %% ../../nbs/workshop/compiled.ipynb #ae53be56
 class Relay:
-    """Strips run by several threads, each behind the one it stands on: `wait` for a neighbour's chunks, `done` with one's own."""
+    """Strips run by several threads, each behind the one it stands on: `wait` for a neighbour's chunks, `done` with
+    one's own."""
 
     def __init__(self, strips, tell=None):
         self.counts, self.turn, self.tell, self.broken = [0] * strips, threading.Condition(), tell, False

@@ -59,7 +59,8 @@ class Features:
         return np.pad(bits, ((0, 0), (0, n - bits.shape[1]), (0, 0)))
 
     def rolls(self, start=0, n=None, onsets=False):
-        "{instrument: bool (n, 88)} for the instruments of this recording; onsets: only the frames in which a note begins."
+        """{instrument: bool (n, 88)} for the instruments of this recording; onsets: only the frames in which a note
+        begins."""
         return dict(
             zip(
                 np.unique(_mapped(self.notes_path)["instrument"]).tolist(),
@@ -216,7 +217,8 @@ DATASETS = ("embedded", "maps", "asap", "guitarset", "musicnet")
 
 
 def dataset(name, places=None, size="demo"):
-    "list[Recording] of one of DATASETS; places: a settings.Paths (None: those of settings.ini); size: section of settings.ini for the embedded corpus."
+    """list[Recording] of one of DATASETS; places: a settings.Paths (None: those of settings.ini); size: section of
+    settings.ini for the embedded corpus."""
     places = places or paths()
     if name not in DATASETS:
         raise UserError(f"no data set {name!r}" + nearest(name, DATASETS))

@@ -98,7 +98,8 @@ def alignments(rows, width: int) -> str:
 
 # %% ../../nbs/workshop/figures.ipynb #0190f63d
 def markdown_table(header: list, rows: list, align: str | None = None, digits: int = 1) -> str:
-    """A Markdown table as text; cells as `cell_text`, align: a letter a column (l, r, c), by default as `alignments`."""
+    """A Markdown table as text; cells as `cell_text`, align: a letter a column (l, r, c), by default as
+    `alignments`."""
     texts = [[cell_text(x, digits).replace("|", "\\|") for x in row] for row in rows]
     for row in texts:
         if len(row) != len(header):

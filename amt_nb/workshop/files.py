@@ -71,7 +71,8 @@ def _sync_folder(folder) -> None:
 
 # %% ../../nbs/workshop/files.ipynb #be857ad0
 def save_array(path, array) -> Path:
-    """Write `array` as `path` (.npy), whole or not at all, its folder too where it is missing; errors as `atomic_write`."""
+    """Write `array` as `path` (.npy), whole or not at all, its folder too where it is missing; errors as
+    `atomic_write`."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     return atomic_write(path, lambda file: np.lib.format.write_array(file, np.asanyarray(array), allow_pickle=False))

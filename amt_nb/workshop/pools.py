@@ -16,7 +16,8 @@ from .settings import UserError
 
 # %% ../../nbs/workshop/pools.ipynb #e47b9033
 def chunk_queue(features, which, seed=0):
-    "(M, 2) of feature index, first frame: all whole chunks of 256 frames of features[which] (one padded chunk for a shorter recording) in a fixed random order whose every beginning is spread over the recordings."
+    """(M, 2) of feature index, first frame: all whole chunks of 256 frames of features[which] (one padded chunk for a
+    shorter recording) in a fixed random order whose every beginning is spread over the recordings."""
     rng = np.random.default_rng([seed, 11])
     rows, places = [], []
     for i in which:
@@ -116,7 +117,8 @@ def split(features, config=PoolConfig(), **changes):
 
 # %% ../../nbs/workshop/pools.ipynb #becdce9c
 class Shuffles:
-    """Element g of an endless row of permutations of range(n), one such row a stream: a pure function of (seed, stream, n, g)."""
+    """Element g of an endless row of permutations of range(n), one such row a stream: a pure function of (seed,
+    stream, n, g)."""
 
     def __init__(self, seed=0):
         self.seed, self._kept = seed, {}
@@ -133,7 +135,8 @@ class Shuffles:
 
 # %% ../../nbs/workshop/pools.ipynb #0c89503e
 def rows_by_instrument(pools, min_chunks=5):
-    """{instrument: rows of the paired pool in which it plays}, rare instruments left out unless all are rare; None without any."""
+    """{instrument: rows of the paired pool in which it plays}, rare instruments left out unless all are rare; None
+    without any."""
     rows = defaultdict(list)
     for k, (i, start) in enumerate(pools.paired):
         for instrument, roll in pools.features[i].rolls(start, CHUNK_FRAMES).items():

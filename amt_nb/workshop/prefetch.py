@@ -17,7 +17,8 @@ _NEVER = 2**62  # a step that no run reaches
 
 
 def _blame(name) -> int:
-    """Which of several numbers that broke in one step to name: a part (0) before their sum (1) before its gradient (2)."""
+    """Which of several numbers that broke in one step to name: a part (0) before their sum (1) before its gradient
+    (2)."""
     return 2 if name.endswith("grad_norm") else int(name.endswith("total"))
 
 # %% ../../nbs/workshop/prefetch.ipynb #97bd5dad

@@ -36,7 +36,8 @@ from .settings import UserError, paths
 # %% ../../nbs/workshop/recordings.ipynb #5ef4e8a2
 @dataclass(frozen=True)
 class Recording:
-    "One performance or score of any data set. audio: path, function -> (wave, sr), or None; notes: array (N,), function -> array, or None; pedal: (K, 2) of time_s, value, function, or None."
+    """One performance or score of any data set. audio: path, function -> (wave, sr), or None; notes: array (N,),
+    function -> array, or None; pedal: (K, 2) of time_s, value, function, or None."""
 
     id: str
     piece: str  # canonical, see piece_key
@@ -95,7 +96,8 @@ PIECE_RULES = tuple(
 
 # %% ../../nbs/workshop/recordings.ipynb #8ecf539d
 def piece_key(name, composer=""):
-    "Canonical key of a composition from any data set's name for it (and composer): lower case, one spelling, aliases resolved."
+    """Canonical key of a composition from any data set's name for it (and composer): lower case, one spelling, aliases
+    resolved."""
     key = re.sub(r"[\s/]+", "_", f"{composer}_{name}" if composer else name).strip("_").lower()
     for pattern, to in PIECE_RULES:
         key = pattern.sub(to, key)
@@ -103,7 +105,8 @@ def piece_key(name, composer=""):
 
 # %% ../../nbs/workshop/recordings.ipynb #3f40412a
 def table_notes(text):
-    "Notes from the text of a label table with a header line: onset_s offset_s pitch [velocity]; unsorted and empty rows are put right, bad ones raise UserError."
+    """Notes from the text of a label table with a header line: onset_s offset_s pitch [velocity]; unsorted and empty
+    rows are put right, bad ones raise UserError."""
     rows = [line.split() for line in text.splitlines()[1:] if line.strip()]
     if not rows:
         return empty_notes()
@@ -175,7 +178,8 @@ def _maps_packed(path):
 
 # %% ../../nbs/workshop/recordings.ipynb #a0e3cca2
 def _maps_original(path):
-    """Recordings of the original folders; roles train, test (Disklavier) and overlap (in training, but its piece is in the test)."""
+    """Recordings of the original folders; roles train, test (Disklavier) and overlap (in training, but its piece is in
+    the test)."""
     out = []
     for sound in sorted(p for e in ("wav", "flac") for p in path.rglob(f"MAPS_MUS-*.{e}")):
         piece, _, group = sound.stem.removeprefix("MAPS_MUS-").rpartition("_")
@@ -206,7 +210,8 @@ def _maps_original(path):
 
 # %% ../../nbs/workshop/recordings.ipynb #d180a183
 def maps(path):
-    "Recordings of MAPS from its original folders or from a folder with labels.zip and splits.csv. Offsets are as the labels have them."
+    """Recordings of MAPS from its original folders or from a folder with labels.zip and splits.csv. Offsets are as the
+    labels have them."""
     path = _folder(path, "maps")
     out = (
         _maps_packed(path)
@@ -225,7 +230,8 @@ def _file_digest(path, size, stamp):
 
 
 def digest(*parts):
-    "16 hex digits of the content of parts: arrays by their bytes, paths by their file's bytes, anything else by its repr."
+    """16 hex digits of the content of parts: arrays by their bytes, paths by their file's bytes, anything else by its
+    repr."""
     h = hashlib.sha256()
     for p in parts:
         if isinstance(p, Path):
@@ -240,7 +246,8 @@ def digest(*parts):
 
 # %% ../../nbs/workshop/recordings.ipynb #a7cc7d8a
 def unpack(archive, cache=None):
-    "Folder with the content of a tar archive, unpacked into the cache on first use; safe for several processes at once."
+    """Folder with the content of a tar archive, unpacked into the cache on first use; safe for several processes at
+    once."""
     folder = Path(cache or paths().cache) / "unpacked" / f"{Path(archive).name.split('.')[0]}-{digest(Path(archive))}"
     if folder.exists():
         return folder
@@ -285,7 +292,8 @@ ASAP_LICENCE = "ASAP (F. Foscarin, A. McLeod, P. Rigaux, F. Jacquemard, M. Sakai
 
 
 def asap(path, cache=None):
-    "Performances (role 'performance') and scores (role 'score') of ASAP: its folder, a folder around it, or a packed asap*.tar.xz (unpacked into the cache)."
+    """Performances (role 'performance') and scores (role 'score') of ASAP: its folder, a folder around it, or a packed
+    asap*.tar.xz (unpacked into the cache)."""
     root, out = _asap_root(_folder(path, "asap"), cache), {}
     for r in csv.DictReader((root / "metadata.csv").read_text(encoding="utf-8").splitlines()):
         piece = piece_key(r["title"], r["composer"])
@@ -345,7 +353,8 @@ def _guitar_table(path):  # onset_s offset_s pitch pitch_float string: the fourt
 
 
 def guitarset(path):
-    "Recordings of GuitarSet: annotation/*.jams with audio_mono-mic/*_mic.wav, or any folder of named sounds (*.wav, *.ogg, with *.jams, *.tsv or no labels beside them)."
+    """Recordings of GuitarSet: annotation/*.jams with audio_mono-mic/*_mic.wav, or any folder of named sounds (*.wav,
+    *.ogg, with *.jams, *.tsv or no labels beside them)."""
     path = _folder(path, "guitarset")
     sounds = {
         p.stem.removesuffix("_mic"): p
@@ -393,7 +402,8 @@ def _most_instruments(recording):
 
 
 def musicnet(path, seed=42):
-    "Recordings of MusicNet-EM below path: every number.wav (or number_*.wav) with its number.mid; roles test, validation (5), paired (3), unpaired after [A §5.4] and [A code]."
+    """Recordings of MusicNet-EM below path: every number.wav (or number_*.wav) with its number.mid; roles test,
+    validation (5), paired (3), unpaired after [A §5.4] and [A code]."""
     path = _folder(path, "musicnet")
     number = lambda p: (re.match(r"(\d{4})(?!\d)", p.stem) or [None, None])[1]
     sounds = {n: p for e in ("flac", "wav") for p in sorted(path.rglob(f"*.{e}")) if (n := number(p))}
@@ -421,7 +431,8 @@ def musicnet(path, seed=42):
 
 # %% ../../nbs/workshop/recordings.ipynb #bed3b06e
 def fingerprint(notes, run=8, chord_s=0.03):
-    "Sorted int64 hashes of all runs of `run` pitches of notes (N,), chords (gaps below chord_s) sorted from below: independent of tempo and dynamics."
+    """Sorted int64 hashes of all runs of `run` pitches of notes (N,), chords (gaps below chord_s) sorted from below:
+    independent of tempo and dynamics."""
     chord = np.cumsum(np.r_[0, np.diff(notes["onset_s"]) > chord_s]) if len(notes) else np.zeros(0)
     p = notes["pitch"].astype(np.int64)[np.lexsort((notes["pitch"], chord))]
     if len(p) < run:
@@ -439,7 +450,8 @@ SAME_PIECE = 0.1
 
 
 def leaks(train, test):
-    "list of (train id, test id, why) for every item of train (Recordings or Features) whose piece is in test: by name, or by notes under another name."
+    """list of (train id, test id, why) for every item of train (Recordings or Features) whose piece is in test: by
+    name, or by notes under another name."""
     prints = [(t, fingerprint(n)) for t in test if (n := t.load_notes()) is not None]
     pieces = {t.piece: t.id for t in test}
     out = []

@@ -138,7 +138,8 @@ def read_records(folder="nbs/results", start: str = "", ends=None) -> list[dict]
 
 # %% ../../nbs/workshop/records.ipynb #365f4c00
 def runs_in(*records: dict) -> list[dict]:
-    """The runs of records, each a dict like its record with `id` and `metrics` of the run and `record`, the record's id."""
+    """The runs of records, each a dict like its record with `id` and `metrics` of the run and `record`, the record's
+    id."""
     shared = lambda record: {k: v for k, v in record.items() if k != "runs"}
     return [shared(record) | {"record": record["id"], **run} for record in records for run in record["runs"]]
 

@@ -70,7 +70,8 @@ def _music21():
 
 
 def chorales():
-    "Names of Bach's chorales in the installed music21 corpus, as corpus.parse takes them, in the order of their numbers."
+    """Names of Bach's chorales in the installed music21 corpus, as corpus.parse takes them, in the order of their
+    numbers."""
     music21 = _music21()
     names = {
         p.name.removesuffix(".mxl")
@@ -103,7 +104,8 @@ def _parse(name, tempo=84.0):
 
 # %% ../../nbs/workshop/renderings.ipynb #60ab8427
 def corpus_score(name, cache=None):
-    "Notes of a score of the installed music21 corpus at its own tempo (84 quarters a minute where it has none), instrument = number of the part; parsed once, then from the cache."
+    """Notes of a score of the installed music21 corpus at its own tempo (84 quarters a minute where it has none),
+    instrument = number of the part; parsed once, then from the cache."""
     path = (
         Path(cache or paths().cache)
         / "scores"

@@ -215,7 +215,8 @@ def seeded(fabric, config):
 # %% ../../nbs/workshop/runs.ipynb #2152e6a2
 @contextmanager
 def only_run(folder, fabric):
-    """Has the folder made and locked by the first process while its block runs; UserError in every process if it is taken."""
+    """Has the folder made and locked by the first process while its block runs; UserError in every process if it is
+    taken."""
     if folder is None:
         yield
         return

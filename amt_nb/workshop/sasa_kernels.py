@@ -35,7 +35,8 @@ def neighbours(extent: int, height: int, width: int):
 
 
 def biases(q, rows, columns):
-    """q' r, split by axis: (B, N, k, H, W) of the row embeddings (N, d/2, k) with the first half of q (B, N, d, H, W), and of the columns with the rest."""
+    """q' r, split by axis: (B, N, k, H, W) of the row embeddings (N, d/2, k) with the first half of q (B, N, d, H, W),
+    and of the columns with the rest."""
     half = rows.shape[1]
     return torch.einsum("bnchw,nck->bnkhw", q[:, :, :half], rows), torch.einsum(
         "bnchw,nck->bnkhw", q[:, :, half:], columns
@@ -179,7 +180,8 @@ def embeddings_back(q, rows, columns, i, bias, dq, d_rows, d_columns):
 # %% ../../nbs/workshop/sasa_kernels.ipynb #04251c26
 @compiled
 def attend_head_back(grad, q, k, v, rows, columns, out, dq, dk, dv, d_rows, d_columns):
-    """`attend_back` for one head of one map on a CPU, added to dq, dk, dv (d, H, W), d_rows (d - d // 2, k) and d_columns (d // 2, k)."""
+    """`attend_back` for one head of one map on a CPU, added to dq, dk, dv (d, H, W), d_rows (d - d // 2, k) and
+    d_columns (d // 2, k)."""
     d, height, width = q.shape
     e = rows.shape[1]
     bias, s = np.empty((2, e, width), q.dtype), np.empty((e * e, width), q.dtype)

@@ -64,7 +64,8 @@ EXP2 = [math.log(2) ** i / math.factorial(i) for i in range(14)]  # 2**f on [-1/
 
 
 def lanes_pow2(d):
-    """2**d for whole lanes d in -1022..1023: the sum with a magic number leaves d in the low bits; shift them into the exponent."""
+    """2**d for whole lanes d in -1022..1023: the sum with a magic number leaves d in the low bits; shift them into the
+    exponent."""
     bits = d.b.bitcast((d + (1.5 * 2**52 + 1023)).v, IVEC)
     return Lanes(d.b, d.b.bitcast(d.b.shl(bits, ir.Constant(IVEC, [52] * LANES)), VEC))
 
@@ -98,7 +99,8 @@ class Row:
 
 
 def lanes_intrinsic(emit):
-    """Function for compiled code from `emit(builder, ...)`; a parameter marked `Row` is called with an array and a start index."""
+    """Function for compiled code from `emit(builder, ...)`; a parameter marked `Row` is called with an array and a
+    start index."""
     names = ["typingctx"] + [
         n + s
         for n, p in list(inspect.signature(emit).parameters.items())[1:]

@@ -142,7 +142,8 @@ def slope_group(b, e: Row, cost: Row, kind, lo, hi):
 
 @lanes_intrinsic
 def gradient_group(b, e: Row, x: Row, y: Row, gx: Row, gy: Row, kind, dims, ys, lo, hi):
-    """Add the slopes `e` of GROUP anti-diagonals times x - y (its sign for the absolute cost) to gx, then take them from gy."""
+    """Add the slopes `e` of GROUP anti-diagonals times x - y (its sign for the absolute cost) to gx, then take them
+    from gy."""
     one, none, total = constant(b, 1), constant(b, 0), cgutils.alloca_once(b, VEC)
 
     def term(d, at):
@@ -177,7 +178,8 @@ def gradient_group(b, e: Row, x: Row, y: Row, gx: Row, gy: Row, kind, dims, ys, 
 # %% ../../nbs/workshop/soft_dtw_diagonals.ipynb #35cea2c0
 @compiled
 def active_lanes(first, last, i0, k):
-    """Lanes (lo, hi) of the strip at row i0 that the GROUP of anti-diagonals from k can touch, rounded out to whole blocks."""
+    """Lanes (lo, hi) of the strip at row i0 that the GROUP of anti-diagonals from k can touch, rounded out to whole
+    blocks."""
     a, z = 0, STRIP
     while a < z:  # first lane whose last column is not long past
         l = (a + z) // 2

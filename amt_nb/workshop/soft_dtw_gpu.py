@@ -74,7 +74,8 @@ def gpu_cost(x, y, costs, b, i0, k, n, m, M, dims, xs, ys, lane, KIND: tl.conste
 
 @on_gpu
 def gpu_step(m1, e1, m2, e2, mt, et, cost, scale, lane, HARD: tl.constexpr):
-    """Next diagonal from the last (m1, e1), the corner (m2, e2) and the row above (mt, et): mantissa, exponent, weights, next corner."""
+    """Next diagonal from the last (m1, e1), the corner (m2, e2) and the row above (mt, et): mantissa, exponent,
+    weights, next corner."""
     above = tl.maximum(lane - 1, 0)
     mu, eu = tl.where(lane == 0, mt, tl.gather(m1, above, 0)), tl.where(lane == 0, et, tl.gather(e1, above, 0))
     top = tl.maximum(tl.maximum(eu, e1), e2)
@@ -377,7 +378,8 @@ class GpuPairs:
 
 # %% ../../nbs/workshop/soft_dtw_gpu.ipynb #9ecd93af
 def engine(x, y, costs, kind, gamma, size, band):
-    """The layout that computes this batch of tensors: `GpuPairs` when they lie on a GPU and Triton is there, else `Pairs`."""
+    """The layout that computes this batch of tensors: `GpuPairs` when they lie on a GPU and Triton is there, else
+    `Pairs`."""
     for t in (x, y, costs):
         if t is not None and t.is_cuda and triton is not None:
             return GpuPairs(x, y, costs, kind, gamma, size, band)

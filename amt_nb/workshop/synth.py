@@ -52,7 +52,8 @@ SAMPLE_HEADER = struct.Struct(
 
 
 def unpacked(headers: list, packed: bytes) -> bytes:
-    """All samples of a font as 16-bit numbers, 46 zeros between them; `headers` (lists) are changed to point to them."""
+    """All samples of a font as 16-bit numbers, 46 zeros between them; `headers` (lists) are changed to point to
+    them."""
     import soundfile
 
     pcm, at = [], 0
