@@ -40,7 +40,7 @@ def ask(url, data=None, method=None, timeout=60):
         return json.load(answer)
 
 
-def wait_for(what, question, seconds=30):
+def wait_for(what, question, seconds=150):
     """The first true answer of question(), or a failure that names what was waited for."""
     end, last = time.monotonic() + seconds, None
     while time.monotonic() < end:

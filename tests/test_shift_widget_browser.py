@@ -7,9 +7,7 @@ Drives Chromium by the WebDriver protocol (chromedriver speaks plain JSON over H
 import base64
 import contextlib
 import importlib.util
-import json
 import os
-import shutil
 import signal
 import socket
 import statistics
@@ -22,46 +20,10 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from browser import BROWSER, DRIVER, END, HOME, RIGHT, ask, free_port, needs_browser, wait_for
 
-DRIVER = next(filter(None, map(shutil.which, ("chromedriver", "chromium.chromedriver"))), None)
-BROWSER = next(
-    filter(
-        None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome"))
-    ),
-    None,
-)
-needs_browser = pytest.mark.skipif(not (DRIVER and BROWSER), reason="no Chromium with chromedriver is installed")
-RIGHT, HOME, END = "\ue014", "\ue011", "\ue010"
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = "from amt_nb.workshop.shift_widget import ShiftExplorer\nexplorer = ShiftExplorer()\nexplorer"
-
-
-def free_port():
-    """A port nobody listens on."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
-def ask(url, data=None, method=None, timeout=60):
-    """JSON answer of a local server."""
-    body = None if data is None else json.dumps(data).encode()
-    request = urllib.request.Request(url, body, {"Content-Type": "application/json"}, method=method)
-    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=timeout) as answer:
-        return json.load(answer)
-
-
-def wait_for(what, question, seconds=150):
-    """The first true answer of question(), or a failure that names what was waited for."""
-    end, last = time.monotonic() + seconds, None
-    while time.monotonic() < end:
-        try:
-            if last := question():
-                return last
-        except (urllib.error.URLError, ConnectionError, KeyError, TimeoutError) as e:
-            last = e
-        time.sleep(0.2)
-    pytest.fail(f"waited {seconds} s for {what}; last: {last!r}")
 
 
 @contextlib.contextmanager

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from browser import needs_browser
-from test_shift_widget_browser import free_port, process, slowness, tab, wait_for  # noqa: F401
+from browser import free_port, needs_browser, wait_for
+from test_shift_widget_browser import process, slowness, tab  # noqa: F401
 
 ROOT = Path(__file__).resolve().parents[1]
 SLIDERS = {"soft_dtw": "alignment/32_soft_dtw", "jump_dtw": "alignment/35_jump_dtw", "align": "alignment/38_align"}
