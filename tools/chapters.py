@@ -52,6 +52,7 @@ import importlib.util
 if importlib.util.find_spec("amt_nb") is None:
     %pip install --quiet "amt-nb[book] @ git+{address}"
 """
+MAP = "nbs/00_start.ipynb"  # the chapter with the map of both papers
 CELL_HANGS_S = 600  # wall time after which a cell is given up, so that the report can say which one it was
 # how far a number in a cell tagged `trained` may be from the stored one: so many times, or units of the last digit
 TRAINED_TIMES, TRAINED_UNITS = 2, 5
@@ -127,9 +128,8 @@ def furnish(nb, path):
     from nbformat.v4 import new_code_cell, new_markdown_cell
 
     nb.cells = [cell for cell in nb.cells if cell.id not in ("stands-on", "install")]
-    links = (
-        f"[Open in Colab]({house.colab(path)}) · [the map of both papers]({house.relative(path, 'nbs/00_start.ipynb')})"
-    )
+    aim, target = ("the front page", "index.ipynb") if path.stem == "00_start" else ("the map of both papers", MAP)
+    links = f"{house.colab(path)} [{aim}]({house.relative(path, target)})"
     above = f"{house.head(path)}\n\n{links}" if house.module_of(path) else links
     first_code = next(i for i, cell in enumerate(nb.cells) if cell.cell_type == "code")
     nb.cells.insert(first_code, new_code_cell(INSTALL.format(address=house.address()).rstrip(), id="install"))

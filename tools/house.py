@@ -22,6 +22,7 @@ PARTS = {  # folders of nbs/ that hold chapters, in reading order, with what a r
     "workshop": "Workshop: looked up when needed",
 }
 EXPERIMENTS = "experiments"
+COLAB = "https://colab.research.google.com"
 DOORS = ("workshop.cli", "workshop.cli_data")  # may import everything and are imported by nothing but each other
 
 
@@ -120,9 +121,10 @@ def address(root=ROOT):
 
 
 def colab(path):
-    """Address at which Colab opens the notebook at `path`."""
+    """The button that opens the notebook at `path` in Colab, as Markdown."""
     place = re.sub(r"^https?://github\.com/", "", address())
-    return f"https://colab.research.google.com/github/{place}/blob/main/{path.relative_to(ROOT).as_posix()}"
+    opens = f"{COLAB}/github/{place}/blob/main/{path.relative_to(ROOT).as_posix()}"
+    return f"[![Open in Colab]({COLAB}/assets/colab-badge.svg)]({opens})"
 
 
 def relative(path, target):
