@@ -41,6 +41,7 @@ STILLS = {
 RAW = re.compile(
     r"""<(?:img|audio|source|video)\b[^>]*?\bsrc=["']([^"':]+)["']"""
 )  # files that HTML in a cell shows or plays
+BUTTON = re.compile(r"\[!\[([^]]*)\]\(https?:[^)]*\)\]\((https?://colab\.[^)]*)\)")  # becomes a link in words
 BADGE = re.compile(
     r"""\[!\[[^]]*\]\(https?:[^)]*\)\]\([^)]*\)|!\[[^]]*\]\(https?:[^)]*\)|<img\b[^>]*src=["']https?:[^>]*>"""
 )
@@ -170,7 +171,7 @@ class Chapter:
 
     def markdown(self, cell):
         """A cell of text, its links made those of the site."""
-        cell.source = self.linked(BADGE.sub("", cell.source))
+        cell.source = self.linked(BADGE.sub("", BUTTON.sub(r"[\1](\2)", cell.source)))
         if found := re.findall(r"^#+ +(.+?)\s*$", cell.source, re.M):
             self.heading = found[-1]
         cell.pop("attachments", None)
