@@ -1,7 +1,5 @@
 """Nets that are alike at every key: their layer at its limits, exact twins, and the table over runs."""
 
-import json
-
 import numpy as np
 import pytest
 import torch

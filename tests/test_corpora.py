@@ -1,7 +1,6 @@
 """recordings and corpora: layouts, faults, leaks, resuming. All data sets are look-alikes made here."""
 
 import errno
-import io
 import json
 import multiprocessing
 import os

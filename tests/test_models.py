@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings as hypothesis_settings, strategies as st
-from torch import nn
 
 from amt_nb.transcription.discriminators import DiscriminatorConfig, half, LatentDiscriminator
 from amt_nb.transcription.discriminators import LatentDiscriminatorConfig, SpectrogramDiscriminator

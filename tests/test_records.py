@@ -15,7 +15,6 @@ import torch
 from torch import nn
 
 from amt_nb.workshop import checkpoints
-from amt_nb.transcription import training
 from amt_nb.workshop.checkpoints import catch_stop, FolderLock, load_checkpoint, plain, rng_state
 from amt_nb.workshop.checkpoints import save_checkpoint, set_rng_state
 from amt_nb.workshop.files import atomic_write, checksum, DiskFull, jsonable

@@ -256,11 +256,18 @@ def write(path, nb):
 
     house.cells.cache_clear()
     house.trees.cache_clear()
-    nbformat.validate(tidy(furnish(nb, path)))
-    fresh = path.with_suffix(".ipynb.tmp")
-    fresh.write_text(text_of(nb), encoding="utf-8")
-    fresh.replace(path)
+    nbformat.validate(store(path, nb))
     export(path)
+
+
+def store(path, nb):
+    """Puts notebook `nb`, tidy and furnished, at `path` in one step where that changes the file; returns it."""
+    text = text_of(tidy(furnish(nb, path)))
+    if text != path.read_text(encoding="utf-8"):
+        fresh = path.with_suffix(".ipynb.tmp")
+        fresh.write_text(text, encoding="utf-8")
+        fresh.replace(path)
+    return nb
 
 
 def export(path, library=ROOT / "amt_nb"):
@@ -277,21 +284,20 @@ def furnish_all():
     import nbformat
 
     for path in [*chapters(), *sorted((ROOT / "nbs" / house.EXPERIMENTS).glob("*.ipynb"))]:
-        nb = nbformat.read(path, as_version=4)
-        text = text_of(tidy(furnish(nb, path)))
-        if text != path.read_text(encoding="utf-8"):
-            path.write_text(text, encoding="utf-8")
+        store(path, nbformat.read(path, as_version=4))
 
 
 def export_all(root=ROOT):
     """Writes every module of root/amt_nb anew, and the index of names; what no chapter exports any more goes."""
     library = root / "amt_nb"
     os.chdir(root)
-    begun = time.time()
     for path in chapters(root):
         export(path, library)
+    made = {
+        library.joinpath(*name.split(".")).with_suffix(".py") for name in map(house.module_of, chapters(root)) if name
+    }
     for module in library.rglob("*.py"):
-        if module.name != "__init__.py" and module.stat().st_mtime < begun - 1:
+        if module not in made and not module.name.startswith("_"):
             module.unlink()
     from nbdev.doclinks import _build_modidx
 

@@ -18,7 +18,6 @@ import ast
 import functools
 import re
 import sys
-from pathlib import Path
 
 import chapters
 
