@@ -20,7 +20,7 @@ from amt_nb.workshop import renderings
 from amt_nb.workshop import pools as pools_module
 from amt_nb.cqt import CQTConfig
 from amt_nb.notes import as_notes, to_roll, to_rolls
-from amt_nb.workshop.files import DiskFull, save_array
+from amt_nb.workshop.files import DiskFull, save_array, temporary_name
 from amt_nb.workshop.midi import write_midi
 from amt_nb.workshop.recordings import _table_file
 from amt_nb.workshop.settings import Paths, UserError
@@ -317,7 +317,7 @@ def test_full_disk_stops_and_leaves_nothing(tmp_path, monkeypatch):
 def test_killed_writers_leave_no_trace(tmp_path):
     folder = tmp_path / "features"
     folder.mkdir()
-    old, new = folder / ".a.npy.1.ff.tmp", folder / ".b.npy.2.ff.tmp"
+    old, new = temporary_name(folder / "a.npy"), temporary_name(folder / "b.npy")
     old.write_bytes(b"x"), new.write_bytes(b"x")
     os.utime(old, (0, 0))
     co.prepare([], tmp_path, FINE, 1, progress=False)

@@ -6,10 +6,8 @@
 __all__ = ['LONG_S', 'DATASETS', 'Features', 'audio_key', 'prepare_one', 'prepare', 'dataset', 'table']
 
 # %% ../../nbs/workshop/corpora.ipynb #9cbd2cfa
-import contextlib
 import functools
 import sys
-import time
 import zipfile
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -20,7 +18,7 @@ import numpy as np
 from ..cqt import CQTConfig
 from ..notes import onset_roll, to_roll
 from .audio import audio_blocks
-from .files import DiskFull, save_array
+from .files import DiskFull, save_array, sweep
 from .grids import FPS, N_BINS, N_KEYS
 from .recordings import asap, digest, guitarset, maps, musicnet
 from .renderings import CorpusConfig, embedded
@@ -164,14 +162,6 @@ def _results(jobs, n_jobs, cluster):
         yield from joblib.Parallel(n_jobs=n_jobs, return_as="generator_unordered")(jobs)
 
 # %% ../../nbs/workshop/corpora.ipynb #a4f85868
-def _sweep(folder, age_s=3600):
-    "Remove what killed processes left unfinished in folder."
-    for p in folder.glob(".*.tmp"):
-        with contextlib.suppress(OSError):
-            if time.time() - p.stat().st_mtime > age_s:
-                p.unlink()
-
-
 def prepare(recordings, cache=None, config=CQTConfig(), n_jobs=-1, cluster=None, failures=None, progress=True):
     """list[Features] in the order of recordings, computed in n_jobs processes (-1: all cores; cluster: address of a Dask scheduler)
     where the cache has not got them. Damaged recordings are left out, reported on stderr and appended to the list `failures` as
@@ -181,7 +171,7 @@ def prepare(recordings, cache=None, config=CQTConfig(), n_jobs=-1, cluster=None,
 
     folder = Path(cache or paths().cache) / "features"
     folder.mkdir(parents=True, exist_ok=True)
-    _sweep(folder)
+    sweep(folder)
     if cluster is None and n_jobs < 0:
         n_jobs = max(1, joblib.cpu_count() + 1 + n_jobs)
     n_jobs = min(n_jobs, max(1, len(recordings)))
