@@ -23,6 +23,7 @@ from ..workshop.audio import AudioBlocks, audio_blocks, prepare_wave
 from ..workshop.decoding import DecodeConfig, decode
 from ..workshop.grids import FPS, N_BINS, N_KEYS
 from ..workshop.numpy_inference import NumpyNet
+from ..workshop.extras import needs
 from ..workshop.settings import UserError, make
 from ..workshop.streaming import normalise, stream, two_passes
 from ..workshop.transcription_model import Activations, TranscriptionModel, activation_blocks, collect_blocks
@@ -52,6 +53,7 @@ def load_latent_model(path, config: dict):
     """The paper's transcriber as one net, from a file of weights: CQT (B, 1, T, 352), T a multiple of 8 -> {'frame':
     logits of Dec(G(x))}.
     """
+    needs(f"{path}: this model", "torch")
     import torch
     from amt_nb.transcription.score_vae import ScoreVAE, VAEConfig
     from amt_nb.transcription.translators import AudioToLatent, Transcriber, TranslatorConfig

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from .cli_data import add_evaluate, add_prepare, add_train
 from .cli_options import Progress, add_command, check_output, fraction, whole
+from .extras import OPTIONS, check_options, import_error_in_words, needs
 from .settings import UserError
 
 # %% ../../nbs/workshop/cli.ipynb #bcc4a053
@@ -120,6 +121,7 @@ def transcribe_one(recording: Path, paths: dict[str, Path], args) -> str:
 # %% ../../nbs/workshop/cli.ipynb #3181aae9
 def run_transcribe(args) -> int:
     """amt-nb transcribe: several recordings go on after one that could not be read; the exit code tells."""
+    check_options(args)
     recordings, done, failed = [Path(r) for r in args.recordings], {}, 0
     extras = [kind for kind in EXTRAS if getattr(args, kind)]
     for recording in recordings:
@@ -163,6 +165,7 @@ def run_align(args) -> int:
     from amt_nb.alignment.jump_dtw import PathConfig
     from amt_nb.workshop.settings import fill
 
+    check_options(args)
     started, paths, bar = time.monotonic(), align_outputs(args), Progress(Path(args.recording).name, args.progress)
     try:
         score = read_score(args.score)
@@ -200,6 +203,7 @@ def example_recording() -> Path:
 
 def run_demo(args) -> int:
     """amt-nb demo: a recording to MIDI, picture and sound, and where they lie."""
+    needs("demo", *OPTIONS["picture"], *OPTIONS["sound"])
     started, recording = time.monotonic(), Path(args.recording) if args.recording else example_recording()
     paths = outputs_of(recording, args.out, Path(args.out).suffix.lower() not in MIDI_SUFFIXES, ["picture", "sound"])
     line = transcribe_one(recording, paths, args)
@@ -384,6 +388,8 @@ def main(argv=None) -> int:
         return close_stdout(1)
     except OSError as error:
         return complain(error.strerror + (f": {error.filename}" if error.filename else ""), close_stdout(1))
+    except ImportError as error:
+        return complain(import_error_in_words(error), 1)
     except MemoryError:
         return complain("out of memory", 1)
 

@@ -10,6 +10,7 @@ __all__ = ['TEACH_DATA', 'ROLES', 'METRICS', 'add_data', 'recordings_of', 'featu
 from pathlib import Path
 
 from .cli_options import add_command, check_output, whole
+from .extras import needs
 from .settings import SIZES, UserError
 
 # %% ../../nbs/workshop/cli_data.ipynb #f7b58221
@@ -78,6 +79,8 @@ def recordings_of(args):
         places = dataclasses.replace(places, cache=Path(args.cache))
     for item in args.data:
         name, _, folder = item.partition("=")
+        if name == "embedded":
+            needs("--data embedded", "music21", "midirenderer", "pretty_midi", "scipy")
         if folder and name in {f.name for f in dataclasses.fields(places)}:
             places = dataclasses.replace(places, **{name: Path(folder).expanduser()})
         found += dataset(name, places, args.size)
@@ -90,6 +93,7 @@ def features_of(args) -> list:
     from amt_nb.cqt import CQTConfig
     from amt_nb.workshop.settings import fill
 
+    needs("prepare", "joblib")
     recordings, places = recordings_of(args)
     return prepare(recordings, places.cache, fill(CQTConfig, args.size, "cqt"), n_jobs=args.jobs or -1)
 
@@ -124,6 +128,7 @@ def run_prepare(args) -> int:
 # %% ../../nbs/workshop/cli_data.ipynb #b6b52909
 def run_train(args) -> int:
     """amt-nb train: trains or goes on training in args.folder and says where the weights are."""
+    needs("train", "torch", "lightning", "joblib", "scipy", "mir_eval")
     from amt_nb.transcription.conditions import train_condition
 
     changes = settings_given(args.set)
@@ -172,6 +177,7 @@ def run_evaluate(args) -> int:
     from amt_nb.workshop.files import atomic_write
     from amt_nb.transcription.transcribe import load_model
 
+    needs("evaluate", "mir_eval")
     if args.json:
         check_output(Path(args.json))
     model, rows = load_model(args.weights), {}
