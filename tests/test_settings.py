@@ -306,3 +306,94 @@ def test_importing_settings_and_notes_is_cheap():
         )
         == []
     )
+
+
+# ---------------------------------------------------------------- ranges
+
+CONFIGS = {
+    "decode": "workshop.decoding.DecodeConfig",
+    "train": "transcription.training.TrainConfig",
+    "synth_human": "workshop.performances.HumanConfig",
+    "synth_room": "workshop.rooms.RoomConfig",
+    "corpus": "workshop.renderings.CorpusConfig",
+    "pool": "workshop.pools.PoolConfig",
+    "condition": "transcription.unpaired.ConditionConfig",
+    "harmonic": "transcription.direct.HarmonicConfig",
+    "augment": "transcription.direct.AugmentConfig",
+    "piano": "transcription.piano.PianoConfig",
+    "vae": "transcription.score_vae.VAEConfig",
+    "g": "transcription.translators.TranslatorConfig",
+    "f": "transcription.translators.TranslatorConfig",
+    "dx": "transcription.discriminators.DiscriminatorConfig",
+    "dz": "transcription.discriminators.LatentDiscriminatorConfig",
+    "cycle": "transcription.cycle.CycleConfig",
+    "sdtw": "alignment.soft_dtw.SoftDTWConfig",
+    "tied": "transcription.collapse.TiedConfig",
+    "sasa": "alignment.sasa_aligner.AlignerConfig",
+    "sasa_data": "alignment.structure.ExampleConfig",
+    "path": "alignment.jump_dtw.PathConfig",
+}
+
+
+def config_class(prefix):
+    """The dataclass that the keys of `prefix` fill."""
+    import importlib
+
+    module, _, name = CONFIGS[prefix].rpartition(".")
+    return getattr(importlib.import_module(f"amt_nb.{module}"), name)
+
+
+def number_fields(cls):
+    """(name, annotation with its range, annotation without) of the fields of a dataclass that hold numbers."""
+    import typing
+
+    plain, ranged = typing.get_type_hints(cls), typing.get_type_hints(cls, include_extras=True)
+    for name, kind in plain.items():
+        if kind in (int, float) or typing.get_origin(kind) is tuple and kind != tuple[str, ...]:
+            yield name, ranged[name], kind
+
+
+@pytest.mark.parametrize("prefix", CONFIGS)
+def test_every_number_of_settings_ini_has_a_range_and_ships_inside_it(prefix):
+    """CQTConfig alone checks its numbers itself, wherever it is made."""
+    cls = config_class(prefix)
+    checked = {"strides": "TranslatorConfig", "attention": "TranslatorConfig"}  # in __post_init__
+    for name, hint, kind in number_fields(cls):
+        assert checked.get(name) == cls.__name__ or isinstance(getattr(hint, "__metadata__", [0])[0], S.Range), name
+    for size in S.SIZES:
+        S.fill(cls, size, prefix)
+
+
+@pytest.mark.parametrize("prefix", ["cqt", *CONFIGS])
+@pytest.mark.parametrize("value", ["nan", "inf", "-1e30", "1e30", "", "many"])
+def test_no_number_of_settings_ini_takes_what_means_nothing(ini, prefix, value):
+    from amt_nb.cqt import CQTConfig
+
+    cls = CQTConfig if prefix == "cqt" else config_class(prefix)
+    known = S.load()["demo"]
+    for name, *_ in number_fields(cls):
+        if f"{prefix}_{name}" in known and (name, value) != ("attention", ""):  # none at all is a choice
+            with pytest.raises(UserError, match=name) as e:
+                S.fill(cls, "demo", prefix, ini(f"[common]\n{prefix}_{name} = {value}\n"))
+            assert "\n" not in str(e.value) and len(str(e.value)) < 400
+
+
+@pytest.mark.parametrize(
+    "make, says",
+    [
+        (lambda p: p.mkdir(), "no ordinary file"),
+        (lambda p: os.mkfifo(p), "no ordinary file"),
+        (lambda p: p.write_bytes(b"ID3\x04\0\0"), "no settings file"),
+        (lambda p: p.write_bytes(b"; \xe9\n[demo]\n"), "no UTF-8 text"),
+        (lambda p: p.write_bytes("[demo]\n".encode("utf-16")), "no settings file"),
+        (lambda p: p.write_bytes(b"; much\n" * 200_000), "no settings file"),
+        (lambda p: p.symlink_to(p), "does not exist"),
+        (lambda p: p.write_text("[demo]\n" + "x" * 9000 + "\n"), "x.ini"),
+    ],
+    ids=["folder", "pipe", "sound", "latin-1", "utf-16", "long", "loop", "long line"],
+)
+def test_what_is_no_settings_file_is_one_line(tmp_path, make, says):
+    make(tmp_path / "x.ini")
+    with pytest.raises(UserError, match=says) as e:
+        S.load(tmp_path / "x.ini")
+    assert "\n" not in str(e.value) and len(str(e.value)) < 500

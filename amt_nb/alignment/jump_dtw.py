@@ -15,6 +15,7 @@ import numpy as np
 
 from ..notes import on_keyboard, sort_notes
 from ..workshop.grids import FPS, N_KEYS, PITCH_MIN
+from ..workshop.settings import Real, Reals, Whole
 from ..workshop.threads import side_by_side, thread_count
 
 # %% ../../nbs/alignment/35_jump_dtw.ipynb #18d27f16
@@ -22,24 +23,24 @@ from ..workshop.threads import side_by_side, thread_count
 class PathConfig:
     """The numbers of jump DTW and of the refinement after it; chosen on Disklavier recordings with exact truth."""
 
-    cell_frames: int = 4  # frames in a cell of the first path: 80 ms
-    most_cells: int = 300_000_000  # of recording times score; longer recordings get longer cells
-    floor: float = 0.08  # a probability is never nearer to 0 or 1: models are surer than they are right
-    low: float = -0.5  # least log-odds: a note the pedal hides, or a weak one, is no proof against a place
-    onset_weight: float = 1.5  # of onsets beside sounding keys
-    centring: float = 0.5  # of the score's side: how much a cell's agreement with everything is held against it
-    jump_penalty: float = 45.0  # of a jump in two minutes, in standard deviations of agreement: 2 s of clear evidence
-    off_onset_penalty: float = 1.75  # more when the place jumped to begins no note
-    outside: float = 0.8  # agreement of "this is not in the score" with any cell
-    leave_penalty: float = 27.0  # of going outside and of coming back, in two minutes
-    tempo_penalty: float = 0.1  # of a cell at half or at double speed
-    reach_s: float = 1.2  # how far a note may lie from the first path
-    rubato: float = 0.2  # spread of the time between two notes, as a part of it
-    jitter_frames: float = 0.5  # and besides
-    pause_penalty: float = 4.0  # the most, in nats, for a time between two notes, however odd: players do pause
-    smooth_s: tuple[float, ...] = (3.0, 1.5)  # half-widths of the windows that give the tempo, pass by pass
-    late_s: float = 0.0  # how much later than it was played the model reports an onset; each model knows its own
-    meet_s: float = 1.5  # how far the two sides of a jump are followed beyond it
+    cell_frames: Whole[1, 3000] = 4  # frames in a cell of the first path: 80 ms
+    most_cells: Whole[1000, 10**10] = 300_000_000  # of recording times score; longer recordings get longer cells
+    floor: Real[0, 0.49] = 0.08  # a probability is never nearer to 0 or 1: models are surer than they are right
+    low: Real[-100, 0] = -0.5  # least log-odds: a note the pedal hides, or a weak one, is no proof against a place
+    onset_weight: Real[0, 100] = 1.5  # of onsets beside sounding keys
+    centring: Real[0, 1] = 0.5  # of the score's side: how much a cell's agreement with everything is held against it
+    jump_penalty: Real[0, 10**6] = 45.0  # of a jump in two minutes, in standard deviations of agreement: 2 s worth
+    off_onset_penalty: Real[0, 10**6] = 1.75  # more when the place jumped to begins no note
+    outside: Real[-100, 100] = 0.8  # agreement of "this is not in the score" with any cell
+    leave_penalty: Real[0, 10**6] = 27.0  # of going outside and of coming back, in two minutes
+    tempo_penalty: Real[0, 10**6] = 0.1  # of a cell at half or at double speed
+    reach_s: Real[0.02, 60] = 1.2  # how far a note may lie from the first path
+    rubato: Real[0.001, 10] = 0.2  # spread of the time between two notes, as a part of it
+    jitter_frames: Real[0.001, 1000] = 0.5  # and besides
+    pause_penalty: Real[0, 10**6] = 4.0  # the most, in nats, for a time between two notes: players do pause
+    smooth_s: Reals[0.02, 600] = (3.0, 1.5)  # half-widths of the windows that give the tempo, pass by pass
+    late_s: Real[-10, 10] = 0.0  # how much later than played the model reports an onset; each model knows its own
+    meet_s: Real[0, 600] = 1.5  # how far the two sides of a jump are followed beyond it
 
 # %% ../../nbs/alignment/35_jump_dtw.ipynb #20c7d63a
 def recording_cells(frames, onsets, cell: int, config: PathConfig = PathConfig()) -> tuple[np.ndarray, np.ndarray]:

@@ -24,7 +24,7 @@ from .soft_dtw import dtw_path, mean_columns, soft_dtw_divergence
 from .structure import Example
 from ..metrics import alignment_accuracy
 from ..workshop.devices import infer
-from ..workshop.settings import UserError, fill, make, nearest
+from ..workshop.settings import Real, UserError, Whole, Wholes, fill, make, nearest
 from ..workshop.weights import load_parts, read_weights
 
 # %% ../../nbs/alignment/34_sasa_aligner.ipynb #a1c2d965
@@ -34,19 +34,19 @@ class AlignerConfig:
 
     What the paper does not print is ours, with its reason; [P] is printed."""
 
-    cells: int = 2048  # rows, columns and outputs [P]
-    widths: tuple[int, ...] = (8, 16, 32, 64)  # channels of the four blocks: doubled where a pooling quarters the map
-    kernel: int = 3  # of the convolutions
+    cells: Whole[1, 10**5] = 2048  # rows, columns and outputs [P]
+    widths: Wholes[1, 4096] = (8, 16, 32, 64)  # channels of the four blocks: doubled where a pooling quarters the map
+    kernel: Whole[1, 31] = 3  # of the convolutions
     block: str = "attention"  # 'attention' (CA) or 'convolution' (CD)
-    layers: int = 2  # such blocks [P]
-    heads: int = 4  # [P]
-    extent: int = 7  # rows and columns of a neighbourhood, as in Ramachandran et al.
-    reduced: int = 8  # channels that reach the dense layers
-    hidden: int = 1024  # between the two dense layers
-    dropout: float = 0.4  # [P]
+    layers: Whole[1, 64] = 2  # such blocks [P]
+    heads: Whole[1, 256] = 4  # [P]
+    extent: Whole[1, 99] = 7  # rows and columns of a neighbourhood, as in Ramachandran et al.
+    reduced: Whole[1, 4096] = 8  # channels that reach the dense layers
+    hidden: Whole[1, 10**6] = 1024  # between the two dense layers
+    dropout: Real[0, 0.99] = 0.4  # [P]
     head: str = "regression"  # a number for each row (custom loss); or 'classification': a score for each column (CE)
-    gamma: float = 1.0  # temperature of the soft-DTW, in columns
-    dimensions: int = 2  # of its points: 1 (column) or 2 (row, column)
+    gamma: Real[10**-6, 10**6] = 1.0  # temperature of the soft-DTW, in columns
+    dimensions: Whole[1, 2] = 2  # of its points: 1 (column) or 2 (row, column)
 
     def __post_init__(self):
         if self.cells % 2 ** len(self.widths):

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from ..workshop.compiled import compiled, spread
-from ..workshop.settings import UserError, nearest
+from ..workshop.settings import Real, UserError, Word, nearest
 from ..workshop.soft_dtw_diagonals import COSTS, STRIP
 from ..workshop.soft_dtw_gpu import engine
 from ..workshop.soft_dtw_kernels import Pairs, gradients, values
@@ -361,8 +361,8 @@ def soft_dtw_divergence(x, y, gamma=1.0, cost="sqeuclidean", x_lengths=None, y_l
 class SoftDTWConfig:
     """Loss between two index sequences [B, loss]; the paper names the cost, not the temperature."""
 
-    gamma: float = 1.0  # in units of the cost
-    cost: str = "euclidean"  # its divergence was never negative in any check
+    gamma: Real[10**-6, 10**6] = 1.0  # in units of the cost
+    cost: Word["sqeuclidean", "euclidean", "absolute"] = "euclidean"  # its divergence was never negative
 
 # %% ../../nbs/alignment/32_soft_dtw.ipynb #23918feb
 def stack(series):

@@ -18,7 +18,7 @@ from .similarity import to_indices, to_square, unit
 from ..notes import NOTE_DTYPE, as_notes, check_notes, sort_notes
 from ..workshop.grids import FPS
 from ..workshop.midi import read_midi
-from ..workshop.settings import UserError, nearest
+from ..workshop.settings import Real, UserError, Whole, nearest
 from ..workshop.time_maps import SAME_S, TimeMap, beat_map, check_segments, compose, joined, played_starts
 from ..workshop.time_maps import plot_map, to_original, to_played
 
@@ -311,12 +311,12 @@ def toy_pair(seed: int, n: int = 48) -> Pair:
 class ExampleConfig:
     """How training examples are drawn; key prefix `sasa_data`."""
 
-    shortest_s: float = 14.0  # of performance in a crop; 0 with longest_s 0: whole performances
-    longest_s: float = 24.0
-    structured: float = 0.7  # share of examples that are rearranged; the paper adds 20 %
-    most: int = 3  # structures on top of each other
-    longest_ratio: float = 1.6  # at most so many times as long as before
-    augment: float = 1.0  # how much of `augment_chroma`; 0 for chroma that comes from sound
+    shortest_s: Real[0, 10**5] = 14.0  # of performance in a crop; 0 with longest_s 0: whole performances
+    longest_s: Real[0, 10**5] = 24.0
+    structured: Real[0, 1] = 0.7  # share of examples that are rearranged; the paper adds 20 %
+    most: Whole[1, 99] = 3  # structures on top of each other
+    longest_ratio: Real[1, 100] = 1.6  # at most so many times as long as before
+    augment: Real[0, 10] = 1.0  # how much of `augment_chroma`; 0 for chroma that comes from sound
 
 
 def crop_of(pair: Pair, rng, config: ExampleConfig) -> tuple[float, float]:

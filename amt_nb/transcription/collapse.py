@@ -20,7 +20,7 @@ from ..metrics import frame_f1
 from .cycle import CycleConfig, CycleObjective, CycleSides
 from ..workshop.figures import Table, mean_sd, show_table
 from ..workshop.grids import BINS_PER_KEY, N_BINS, N_KEYS
-from ..workshop.settings import UserError
+from ..workshop.settings import Real, UserError, Whole
 
 # %% ../../nbs/transcription/16_collapse.ipynb #d2c0de9d
 def tied_kernel(pattern: torch.Tensor) -> torch.Tensor:
@@ -60,14 +60,14 @@ class TiedConvolution(nn.Module):
 class TiedConfig:
     """Numbers of the two tied nets, their discriminators and their objective. Chapter: transcription/16_collapse."""
 
-    channels: int = 8  # patterns of the transcriber: a few timbres' worth
-    render_channels: int = 4  # stages of a note's life that the renderer tells apart
-    reach: int = 24  # semitones each way: two octaves hold the partials that matter, and every likely collapse
-    own_start: float = 0.0  # patterns begin with a bump of this height at a key's own bin; 0: without any idea of pitch
-    discriminator_channels: int = 8
-    lambda_audio: float = 3.0  # sound -> notes -> sound, L1
-    lambda_score: float = 10.0  # notes -> sound -> notes, cross-entropy
-    lambda_adversarial: float = 3.0
+    channels: Whole[1, 4096] = 8  # patterns of the transcriber: a few timbres' worth
+    render_channels: Whole[1, 4096] = 4  # stages of a note's life that the renderer tells apart
+    reach: Whole[0, 87] = 24  # semitones each way: two octaves hold the partials that matter, and every likely collapse
+    own_start: Real[-100, 100] = 0.0  # height of a bump at a key's own bin to begin with; 0: no idea of pitch
+    discriminator_channels: Whole[1, 4096] = 8
+    lambda_audio: Real[0, 10**6] = 3.0  # sound -> notes -> sound, L1
+    lambda_score: Real[0, 10**6] = 10.0  # notes -> sound -> notes, cross-entropy
+    lambda_adversarial: Real[0, 10**6] = 3.0
 
 
 def bump(layer: TiedConvolution, height: float) -> None:

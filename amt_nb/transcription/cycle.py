@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .discriminators import ImagePool
-from ..workshop.settings import UserError
+from ..workshop.settings import Real, UserError, Whole
 
 Models = dict[str, nn.Module]
 Batch = dict[str, Tensor]
@@ -27,15 +27,15 @@ Batch = dict[str, Tensor]
 class CycleConfig:
     """Weights and schedules of the objective; the defaults are the [paper]'s [A, objective]."""
 
-    lambda_cycle: float = 5.0  # cycle consistency
-    lambda_sup: float = 1.0  # the pairs
-    lambda_fm: float = 0.1  # feature matching: 0.1 in the authors' code, the print may mean 1
-    lambda_roll: float = 10.0  # cross-entropy of the decoded roll against the rendering L1 (decoded_supervised_loss)
-    warm_up_steps: int = 500  # until the adversarial terms have their full weight; 2,000 with several instruments
-    warm_up_from: float = 0.1  # their weight at step 0
-    pool_size: int = 128  # fakes remembered a side; 0: none
-    pool_share: float = 0.5  # share of what a discriminator sees that comes from memory
-    seed: int = 0  # of the posterior's noise and of the pools
+    lambda_cycle: Real[0, 10**6] = 5.0  # cycle consistency
+    lambda_sup: Real[0, 10**6] = 1.0  # the pairs
+    lambda_fm: Real[0, 10**6] = 0.1  # feature matching: 0.1 in the authors' code, the print may mean 1
+    lambda_roll: Real[0, 10**6] = 10.0  # decoded roll against the rendering L1 (decoded_supervised_loss)
+    warm_up_steps: Whole[0, 10**9] = 500  # until the adversarial terms weigh fully; 2,000 with several instruments
+    warm_up_from: Real[0, 1] = 0.1  # their weight at step 0
+    pool_size: Whole[0, 10**5] = 128  # fakes remembered a side; 0: none
+    pool_share: Real[0, 1] = 0.5  # share of what a discriminator sees that comes from memory
+    seed: Whole[0, 2**31] = 0  # of the posterior's noise and of the pools
 
 # %% ../../nbs/transcription/13_cycle.ipynb #2c1f66e9
 def lsgan(features: list[list[Tensor]], target: float) -> Tensor:

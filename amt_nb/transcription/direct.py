@@ -19,7 +19,7 @@ from ..notes import end_frame, first_frame
 from .translators import stack_partials
 from ..workshop.grids import BINS_PER_KEY, FPS, N_BINS, N_KEYS, PITCH_MIN
 from ..workshop.numpy_inference import KERNELS, harmonic_steps
-from ..workshop.settings import UserError
+from ..workshop.settings import Real, Reals, UserError, Whole
 
 # %% ../../nbs/transcription/19_direct.ipynb #8a3e397d
 class Block(nn.Module):
@@ -49,11 +49,11 @@ class HarmonicConfig:
     """The direct net; key prefix `harmonic`."""
 
     # beyond the 7th, a piano's stretched partials leave their bins
-    partials: tuple[float, ...] = (0.5, 1, 2, 3, 4, 5, 6, 7)
-    width: int = 40  # channels; cost grows with its square
+    partials: Reals[0.1, 40] = (0.5, 1, 2, 3, 4, 5, 6, 7)
+    width: Whole[1, 4096] = 40  # channels; cost grows with its square
     blocks: str = "sototos"  # see KERNELS
-    memory: int = 24  # GRU units in each direction; 0 leaves it out
-    hidden: int = 40  # units of the last layer but one
+    memory: Whole[0, 4096] = 24  # GRU units in each direction; 0 leaves it out
+    hidden: Whole[1, 4096] = 40  # units of the last layer but one
 
 # %% ../../nbs/transcription/19_direct.ipynb #4e2df84d
 class HarmonicNet(nn.Module):
@@ -147,15 +147,15 @@ def direct_loss(models: dict, batch: dict, step: int = 0) -> dict:
 class AugmentConfig:
     """How far a spectrogram is augmented in training; key prefix `augment`."""
 
-    curve_db: float = 3.0  # standard deviation of a random curve at eight points of the spectrum
-    tilt_db: float = 8.0  # largest rise or fall from the lowest to the highest bin, to each side
-    noise_share: float = 0.5  # how often a noise floor is added
-    noise_from_db: float = 45.0  # the loudest floor, below the recording's level
-    noise_to_db: float = 80.0  # the softest
-    level_db: float = 2.0  # standard deviation of the level
-    semitones: int = 5  # farthest transposition
-    transpose_share: float = 0.7  # how often
-    detune_share: float = 0.3  # how often by a bin more, a bin less or none
+    curve_db: Real[0, 60] = 3.0  # standard deviation of a random curve at eight points of the spectrum
+    tilt_db: Real[0, 60] = 8.0  # largest rise or fall from the lowest to the highest bin, to each side
+    noise_share: Real[0, 1] = 0.5  # how often a noise floor is added
+    noise_from_db: Real[0, 200] = 45.0  # the loudest floor, below the recording's level
+    noise_to_db: Real[0, 200] = 80.0  # the softest
+    level_db: Real[0, 60] = 2.0  # standard deviation of the level
+    semitones: Whole[0, 87] = 5  # farthest transposition
+    transpose_share: Real[0, 1] = 0.7  # how often
+    detune_share: Real[0, 1] = 0.3  # how often by a bin more, a bin less or none
 
 # %% ../../nbs/transcription/19_direct.ipynb #c0bbf2e1
 def crop_level(db):

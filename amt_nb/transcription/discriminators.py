@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
 from ..workshop.grids import LATENT_CHANNELS
-from ..workshop.settings import UserError
+from ..workshop.settings import UserError, Whole, Wholes
 
 # %% ../../nbs/transcription/12_discriminators.ipynb #0e556a13
 def normed_conv(n_in: int, n_out: int, kernel: tuple[int, int], stride: tuple[int, int] = (1, 1)) -> nn.Conv2d:
@@ -50,11 +50,15 @@ class DiscriminatorLayer(nn.Module):
 class DiscriminatorConfig:
     """Numbers of a discriminator; the defaults are those of D_X at [paper] size [A, discriminators]."""
 
-    width: int = 64  # features of the first layer
-    multipliers: tuple[int, ...] = (1, 2, 2)  # features of each strided layer, in units of `width`
-    kernel: tuple[int, ...] = (3, 5)  # (time, pitch) of those layers; two 3x3 layers follow
-    stride: tuple[int, ...] = (2, 2)  # (time, pitch) of those layers
-    scales: int = 3  # each sees the input average-pooled once more
+    width: Whole[1, 4096] = 64  # features of the first layer
+    multipliers: Wholes[1, 64] = (1, 2, 2)  # features of each strided layer, in units of `width`
+    kernel: Wholes[1, 31] = (3, 5)  # (time, pitch) of those layers; two 3x3 layers follow
+    stride: Wholes[1, 8] = (2, 2)  # (time, pitch) of those layers
+    scales: Whole[1, 8] = 3  # each sees the input average-pooled once more
+
+    def __post_init__(self):
+        if len(self.kernel) != 2 or len(self.stride) != 2 or not all(k % 2 for k in self.kernel):
+            raise UserError(f"kernel {self.kernel}, stride {self.stride}: two numbers (time, pitch), kernels odd")
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -66,10 +70,10 @@ class DiscriminatorConfig:
 class LatentDiscriminatorConfig(DiscriminatorConfig):
     """The same numbers with the defaults of D_Z: five 3x3 layers of stride 1, two scales [A, discriminators]."""
 
-    multipliers: tuple[int, ...] = (1, 2, 2, 2, 2)
-    kernel: tuple[int, ...] = (3, 3)
-    stride: tuple[int, ...] = (1, 1)
-    scales: int = 2
+    multipliers: Wholes[1, 64] = (1, 2, 2, 2, 2)
+    kernel: Wholes[1, 31] = (3, 3)
+    stride: Wholes[1, 8] = (1, 1)
+    scales: Whole[1, 8] = 2
 
 # %% ../../nbs/transcription/12_discriminators.ipynb #f08108fe
 class ScaleDiscriminator(nn.Module):

@@ -20,7 +20,7 @@ from ..workshop.decoding import DecodeConfig, decode
 from ..workshop.recordings import digest
 from ..workshop.renderings import render_scores
 from ..workshop.rooms import RoomConfig, room
-from ..workshop.settings import UserError
+from ..workshop.settings import Real, UserError, Whole
 from ..workshop.transcription_model import TranscriptionModel, cqt_activations
 from ..workshop.weights import save_weights
 
@@ -78,16 +78,16 @@ def distant(recordings, variants: int = 1, seed: int = 0, farthest_m: float = 8.
 class PianoConfig:
     """How the shipped weights are trained; key prefix `piano`."""
 
-    crop_frames: int = 160  # 3.2 s: long enough for a phrase, short enough to have many in a batch
-    paired_crops: int = 3  # from the labelled minutes, a batch
-    synth_crops: int = 5  # from rendered performances, a batch
-    variants: int = 4  # distant versions of each labelled recording, beside itself
-    farthest_m: float = 8.0  # of a microphone
-    seconds_per_piece: float = 50.0  # of each rendered performance
+    crop_frames: Whole[2, 256] = 160  # 3.2 s: long enough for a phrase, short enough to have many in a batch
+    paired_crops: Whole[0, 10**4] = 3  # from the labelled minutes, a batch
+    synth_crops: Whole[0, 10**4] = 5  # from rendered performances, a batch
+    variants: Whole[0, 1000] = 4  # distant versions of each labelled recording, beside itself
+    farthest_m: Real[0.1, 100] = 8.0  # of a microphone
+    seconds_per_piece: Real[0, 10**5] = 50.0  # of each rendered performance
     programs: tuple[str, ...] = ("piano", "piano", "bright piano")
-    steps: int = 3000
-    learning_rate: float = 3e-3
-    ema: float = 0.995  # horizon of 200 steps
+    steps: Whole[1, 10**9] = 3000
+    learning_rate: Real[10**-12, 10] = 3e-3
+    ema: Real[0, 0.999999] = 0.995  # horizon of 200 steps
 
 # %% ../../nbs/transcription/21_piano.ipynb #c8811031
 def rendered(performances, fonts=(None,), config: PianoConfig = PianoConfig(), seed: int = 0, cache=None) -> list:

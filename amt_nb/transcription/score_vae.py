@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..workshop.grids import LATENT_CHANNELS, LATENT_STRIDE, N_KEYS
-from ..workshop.settings import UserError
+from ..workshop.settings import Real, UserError, Whole, Wholes
 
 # %% ../../nbs/transcription/10_score_vae.ipynb #e6dfb8a5
 class ChannelNorm(nn.Module):
@@ -146,15 +146,21 @@ def he_init(net: nn.Module, last: float = 1.0) -> None:
 class VAEConfig:
     """Numbers of a score VAE; the defaults are the [paper] size [A, score VAE]."""
 
-    instruments: int = 1  # roll channels: 1, or 11 for the classes of settings.INSTRUMENTS
-    width: int = 64  # features beside the roll
-    multipliers: tuple[int, ...] = (1, 2, 2, 2)  # width after each of the four levels, in units of `width`
-    blocks: tuple[int, ...] = (2, 2, 2, 2)  # residual blocks of each level, from the roll down
-    heads: int = 2  # attention heads
-    head_width: int = 16  # features a head
-    focal_gamma: float = 2.0  # how fast the loss of an easy cell fades; 0: cross-entropy
-    focal_alpha: float = 0.75  # weight of a sounding cell; 1 - alpha of a silent one
-    kl_weight: float = 1e-8  # pull of the latent to N(0, 1): next to none, edges stay sharp
+    instruments: Whole[1, 11] = 1  # roll channels: 1, or 11 for the classes of settings.INSTRUMENTS
+    width: Whole[1, 4096] = 64  # features beside the roll
+    multipliers: Wholes[1, 64] = (1, 2, 2, 2)  # width after each of the four levels, in units of `width`
+    blocks: Wholes[0, 64] = (2, 2, 2, 2)  # residual blocks of each level, from the roll down
+    heads: Whole[1, 256] = 2  # attention heads
+    head_width: Whole[1, 4096] = 16  # features a head
+    focal_gamma: Real[0, 100] = 2.0  # how fast the loss of an easy cell fades; 0: cross-entropy
+    focal_alpha: Real[0, 1] = 0.75  # weight of a sounding cell; 1 - alpha of a silent one
+    kl_weight: Real[0, 10**6] = 1e-8  # pull of the latent to N(0, 1): next to none, edges stay sharp
+
+    def __post_init__(self):
+        if self.instruments not in (1, 11):
+            raise UserError(f"instruments = {self.instruments}: 1, or 11 for the classes")
+        if len(self.multipliers) != 4 or len(self.blocks) != 4:
+            raise UserError(f"a score VAE has four levels: multipliers {self.multipliers} and blocks {self.blocks}")
 
     @property
     def widths(self) -> tuple[int, ...]:

@@ -23,34 +23,34 @@ from ..workshop.files import jsonable
 from ..workshop.prefetch import Meter, prefetch
 from ..workshop.runs import History, Log, agree, keep_best, only_run, resume_run, save_average, save_run, seeded
 from ..workshop.runs import stop_if_broken
-from ..workshop.settings import UserError
+from ..workshop.settings import Real, UserError, Whole, Word
 
 # %% ../../nbs/transcription/14_training.ipynb #3e2f9497
 @dataclass(frozen=True)
 class TrainConfig:
     """Everything about a training run that is not the model [A, training]; key prefix `train`."""
 
-    steps: int = 1000  # steps of every turn; the learning rate reaches 0 here
-    learning_rate: float = 2e-4  # the paper's code
-    beta1: float = 0.9
-    beta2: float = 0.99  # shorter memory than AdamW's usual 0.999: the other side moves
-    weight_decay: float = 0.01  # AdamW's usual value; the paper prints none
-    schedule: str = "cosine"  # 'cosine', 'onecycle' or 'constant', after a rise of warmup_steps
-    warmup_steps: int = 100
-    clip_norm: float = 1.0  # largest gradient norm of a turn; 0 leaves gradients alone
-    ema: float = 0.99  # decay of the averaged weights
-    ema_start: int = 50  # until here the average is the weights themselves
-    ema_every: int = 1  # steps from one averaging to the next
-    record_every: int = 20  # steps to a line of the log: the only time the loop waits for the device
-    validate_every: int = 200  # steps
+    steps: Whole[1, 10**9] = 1000  # steps of every turn; the learning rate reaches 0 here
+    learning_rate: Real[10**-12, 10] = 2e-4  # the paper's code
+    beta1: Real[0, 0.999999] = 0.9
+    beta2: Real[0, 0.999999] = 0.99  # shorter memory than AdamW's usual 0.999: the other side moves
+    weight_decay: Real[0, 10] = 0.01  # AdamW's usual value; the paper prints none
+    schedule: Word["cosine", "onecycle", "constant"] = "cosine"  # after a rise of warmup_steps
+    warmup_steps: Whole[0, 10**9] = 100
+    clip_norm: Real[0, 10**9] = 1.0  # largest gradient norm of a turn; 0 leaves gradients alone
+    ema: Real[0, 0.999999] = 0.99  # decay of the averaged weights
+    ema_start: Whole[0, 10**9] = 50  # until here the average is the weights themselves
+    ema_every: Whole[1, 10**6] = 1  # steps from one averaging to the next
+    record_every: Whole[1, 10**9] = 20  # steps to a line of the log: the only time the loop waits for the device
+    validate_every: Whole[1, 10**9] = 200  # steps
     best: str = ""  # metric that picks best.safetensors; '-loss': smaller is better; '' keeps none
-    checkpoint_every_s: float = 300.0  # what a power cut may cost
-    seed: int = 0  # of every random number drawn inside a loss
-    accelerator: str = "auto"  # 'cpu', 'cuda', 'auto'
-    devices: int = 1  # processes; each takes its own batches
-    strategy: str = "auto"  # 'ddp' for several
-    precision: str = "auto"  # bf16-mixed on a GPU that has it, else 32-true
-    prefetch: int = 2  # threads that prepare batches ahead; 0 prepares them in the loop
+    checkpoint_every_s: Real[0, 10**6] = 300.0  # what a power cut may cost
+    seed: Whole[0, 2**31] = 0  # of every random number drawn inside a loss
+    accelerator: Word["auto", "cpu", "cuda"] = "auto"  # 'cpu', 'cuda', 'auto'
+    devices: Whole[1, 1024] = 1  # processes; each takes its own batches
+    strategy: Word["auto", "ddp"] = "auto"  # 'ddp' for several
+    precision: Word["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"  # bf16-mixed on a GPU that has it
+    prefetch: Whole[0, 256] = 2  # threads that prepare batches ahead; 0 prepares them in the loop
 
     def __post_init__(self):
         if self.steps < 1:

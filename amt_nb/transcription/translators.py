@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from .score_vae import LinearAttention, ResidualBlock, down, he_init, up
 from ..workshop.grids import LATENT_CHANNELS, LATENT_STRIDE, N_BINS
 from ..workshop.numpy_inference import harmonic_steps
-from ..workshop.settings import UserError
+from ..workshop.settings import Reals, UserError, Whole, Wholes
 
 # %% ../../nbs/transcription/11_translators.ipynb #23eae29a
 def narrow(n_in: int, n_out: int, stride: tuple[int, int]) -> nn.Module:
@@ -28,17 +28,21 @@ def narrow(n_in: int, n_out: int, stride: tuple[int, int]) -> nn.Module:
 class TranslatorConfig:
     """Numbers of a translator, G or F; defaults: the [paper] size [A, translators]. Stages go from the CQT down."""
 
-    width: int = 32  # features beside the CQT
-    multipliers: tuple[int, ...] = (1, 2, 2, 4, 8)  # width of each stage, in units of `width`
+    width: Whole[1, 4096] = 32  # features beside the CQT
+    multipliers: Wholes[1, 64] = (1, 2, 2, 4, 8)  # width of each stage, in units of `width`
     strides: tuple[tuple[int, int], ...] = ((2, 2), (2, 2), (2, 2), (1, 2), (1, 2))  # (time, pitch) step after each
-    blocks: tuple[int, ...] = (2, 2, 2, 2, 2)  # residual blocks a stage; a 0 makes a plain strided front end
+    blocks: Wholes[0, 64] = (2, 2, 2, 2, 2)  # residual blocks a stage; a 0 makes a plain strided front end
     attention: tuple[int, ...] = (2, 3, 4)  # stages with linear attention
-    heads: int = 2  # attention heads
-    head_width: int = 16  # features a head
-    partials: tuple[float, ...] = (1.0,)  # copies of the CQT, shifted to these partials; (1,): the paper's
+    heads: Whole[1, 256] = 2  # attention heads
+    head_width: Whole[1, 4096] = 16  # features a head
+    partials: Reals[0.1, 40] = (1.0,)  # copies of the CQT, shifted to these partials; (1,): the paper's
 
     def __post_init__(self):
         t, p = 1, 1
+        if min((s for pair in self.strides for s in pair), default=0) < 1:
+            raise UserError(f"strides = {self.strides}: steps of at least 1")
+        if not all(0 <= k < len(self.multipliers) for k in self.attention):
+            raise UserError(f"attention = {self.attention}: stages are 0 .. {len(self.multipliers) - 1}")
         for st, sp in self.strides:
             t, p = t * st, p * sp
         n = len(self.multipliers)

@@ -28,7 +28,7 @@ from ..workshop.figures import Table, mean_sd, show_table
 from ..workshop.grids import CHUNK_FRAMES, FPS
 from ..workshop.pools import Batches, PoolConfig, Pools, chunk_queue, split
 from ..workshop.records import by_condition, origins, read_records, runs_in
-from ..workshop.settings import fill
+from ..workshop.settings import Whole, fill
 from ..workshop.transcription_model import TranscriptionModel, cqt_activations
 
 # %% ../../nbs/transcription/15_unpaired.ipynb #02362821
@@ -97,11 +97,11 @@ def validator(features: list[Features], model_of: Callable, most: int = 6) -> Ca
 class ConditionConfig:
     """Sizes of batches and of the stages of a condition; key prefix `condition`."""
 
-    batch: int = 8  # unpaired chunks a step, of sound and of scores
-    paired_batch: int = 8  # paired chunks a step
-    crop_frames: int = 160  # frames of a crop of condition direct
-    vae_steps: int = 2000  # steps of the score VAE before the translators; [paper]: 200 epochs of the 161 hours
-    vae_batch: int = 16  # scores a step of it
+    batch: Whole[1, 10**5] = 8  # unpaired chunks a step, of sound and of scores
+    paired_batch: Whole[1, 10**5] = 8  # paired chunks a step
+    crop_frames: Whole[2, 256] = 160  # frames of a crop of condition direct
+    vae_steps: Whole[1, 10**9] = 2000  # of the score VAE, before the translators; [paper]: 200 epochs of the 161 hours
+    vae_batch: Whole[1, 10**5] = 16  # scores a step of it
 
 # %% ../../nbs/transcription/15_unpaired.ipynb #df555a73
 def paired_chunks(pools: Pools) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..notes import as_notes, columns_of, runs, split_runs
 from .grids import FPS, N_KEYS, PITCH_MIN
-from .settings import UserError, make
+from .settings import Real, UserError, Whole, make
 
 # %% ../../nbs/workshop/decoding.ipynb #b2df1457
 def onset_peaks(onsets: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:
@@ -40,15 +40,15 @@ def parabola_peak(before, at, after) -> np.ndarray:
 class DecodeConfig:
     """How probabilities become notes; thresholds are chosen on validation recordings alone."""
 
-    frame_threshold: float = 0.5  # a key is down above it
-    onset_threshold: float = 0.5  # a peak above it is an onset
-    min_frames: int = 2  # shortest note written; without an onset output, shortest run kept
-    gap_frames: int = 1  # holes up to this long are bridged
-    orphan_frames: int = 6  # a run without an onset is kept from this length
-    reach_frames: int = 2  # a run may begin this long after its onset
-    lone_onset_threshold: float = 0.8  # an onset this sure makes a note even where no run follows
-    onset_shift_s: float = 0.0  # added to every onset: a microphone's constant delay
-    offset_shift_s: float = 0.0  # added to every offset
+    frame_threshold: Real[0, 1] = 0.5  # a key is down above it
+    onset_threshold: Real[0, 1] = 0.5  # a peak above it is an onset
+    min_frames: Whole[1, 3000] = 2  # shortest note written; without an onset output, shortest run kept
+    gap_frames: Whole[0, 3000] = 1  # holes up to this long are bridged
+    orphan_frames: Whole[0, 3000] = 6  # a run without an onset is kept from this length
+    reach_frames: Whole[0, 3000] = 2  # a run may begin this long after its onset
+    lone_onset_threshold: Real[0, 1] = 0.8  # an onset this sure makes a note even where no run follows
+    onset_shift_s: Real[-10, 10] = 0.0  # added to every onset: a microphone's constant delay
+    offset_shift_s: Real[-10, 10] = 0.0  # added to every offset
 
 # %% ../../nbs/workshop/decoding.ipynb #1ce87fff
 def join_runs(starts, ends, gap: int) -> tuple[np.ndarray, np.ndarray]:

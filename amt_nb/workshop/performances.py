@@ -11,21 +11,22 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..notes import cut_restrikes, merge_unisons
+from .settings import Real
 
 # %% ../../nbs/workshop/performances.ipynb #63fd5568
 @dataclass(frozen=True)
 class HumanConfig:
     """How a performance departs from its score."""
 
-    timing_s: float = 0.008  # standard deviation of each onset
-    lead_s: float = 0.012  # the top note of a chord comes this much early, at most
-    tempo: float = 0.08  # standard deviation of the tempo's wave (a fraction)
-    overall: float = 0.12  # standard deviation of the tempo of the whole piece
-    phrase_s: float = 8.0  # length of a typical wave
-    velocity: float = 64.0  # mean
-    dynamics: float = 14.0  # standard deviation of the phrase's dynamics, in velocity
-    touch: float = 5.0  # standard deviation of each note's
-    legato: float = 0.92  # played over written duration
+    timing_s: Real[0, 1] = 0.008  # standard deviation of each onset
+    lead_s: Real[0, 1] = 0.012  # the top note of a chord comes this much early, at most
+    tempo: Real[0, 1] = 0.08  # standard deviation of the tempo's wave (a fraction)
+    overall: Real[0, 1] = 0.12  # standard deviation of the tempo of the whole piece
+    phrase_s: Real[0.1, 1000] = 8.0  # length of a typical wave
+    velocity: Real[1, 127] = 64.0  # mean
+    dynamics: Real[0, 127] = 14.0  # standard deviation of the phrase's dynamics, in velocity
+    touch: Real[0, 127] = 5.0  # standard deviation of each note's
+    legato: Real[0.01, 2] = 0.92  # played over written duration
 
 # %% ../../nbs/workshop/performances.ipynb #90c9843e
 def _waves(rng, t, sd, period_s, n=4):

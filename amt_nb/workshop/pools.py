@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from .grids import CHUNK_FRAMES, FPS, N_KEYS
-from .settings import UserError
+from .settings import Real, UserError, Whole, Word
 
 # %% ../../nbs/workshop/pools.ipynb #e47b9033
 def chunk_queue(features, which, seed=0):
@@ -49,10 +49,10 @@ class PoolConfig:
     "How pools are drawn."
 
     ratio: str = "1:9"  # paired:unpaired, or paired:audio:score
-    minutes: float = 0.0  # of pairs; 0: as the ratio says
-    unpaired: str = "same"  # sounds and scores from the 'same' recordings, or from 'disjoint' pieces
-    unpaired_minutes: float = 0.0  # at most this of each; 0: all
-    seed: int = 0
+    minutes: Real[0, 10**7] = 0.0  # of pairs; 0: as the ratio says
+    unpaired: Word["same", "disjoint"] = "same"  # sounds and scores: of the same recordings, or of disjoint pieces
+    unpaired_minutes: Real[0, 10**7] = 0.0  # at most this of each; 0: all
+    seed: Whole[0, 2**31] = 0
 
 # %% ../../nbs/workshop/pools.ipynb #6d81ee23
 def parse_ratio(ratio):

@@ -25,7 +25,7 @@ from .files import atomic_write, save_array
 from .performances import humanise
 from .recordings import Recording, digest, piece_key
 from .rooms import room
-from .settings import UserError, paths
+from .settings import Real, UserError, Whole, paths
 from .synth import find_font, legato_pedal, render
 
 # %% ../../nbs/workshop/renderings.ipynb #0c3666aa
@@ -267,12 +267,12 @@ def render_scores(
 class CorpusConfig:
     "Size of the embedded corpus: scores of each kind, and the most seconds taken of each."
 
-    keyboard: int = 5
-    chorales: int = 40
-    quartets: int = 6
-    seconds: float = 40.0
-    variants: int = 1  # renderings of each score
-    seed: int = 0
+    keyboard: Whole[0, 10**6] = 5
+    chorales: Whole[0, 10**6] = 40
+    quartets: Whole[0, 10**6] = 6
+    seconds: Real[0, 10**5] = 40.0
+    variants: Whole[1, 1000] = 1  # renderings of each score
+    seed: Whole[0, 2**31] = 0
 
 
 ENSEMBLES = {"winds": (10, 7, 9, 8), "mixed": (2, 9, 6, 0)}

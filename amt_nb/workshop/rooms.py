@@ -10,21 +10,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .settings import UserError
+from .settings import Pair, Real, UserError
 
 # %% ../../nbs/workshop/rooms.ipynb #3aeca28b
 @dataclass(frozen=True)
 class RoomConfig:
     """Ranges from which a room and a microphone are drawn."""
 
-    rt60_s: tuple[float, float] = (0.25, 1.6)  # reverberation time
-    wet_db: tuple[float, float] = (-22.0, -6.0)  # energy of all echoes relative to the direct sound
-    tilt_db: float = 6.0  # shelves at 200 Hz and 3 kHz, up or down by at most this
-    peak_db: float = 5.0  # two resonances anywhere
-    highpass_hz: tuple[float, float] = (15.0, 60.0)
-    lowpass_hz: tuple[float, float] = (5000.0, 12000.0)
-    noise_db: tuple[float, float] = (-75.0, -45.0)  # relative to the loudest sample
-    level_db: tuple[float, float] = (-20.0, -1.0)  # peak of the recording
+    rt60_s: Pair[0.05, 30] = (0.25, 1.6)  # reverberation time
+    wet_db: Pair[-200, 60] = (-22.0, -6.0)  # energy of all echoes relative to the direct sound
+    tilt_db: Real[0, 60] = 6.0  # shelves at 200 Hz and 3 kHz, up or down by at most this
+    peak_db: Real[0, 60] = 5.0  # two resonances anywhere
+    highpass_hz: Pair[1, 2000] = (15.0, 60.0)
+    lowpass_hz: Pair[500, 10**5] = (5000.0, 12000.0)
+    noise_db: Pair[-300, 0] = (-75.0, -45.0)  # relative to the loudest sample
+    level_db: Pair[-200, 0] = (-20.0, -1.0)  # peak of the recording
 
 # %% ../../nbs/workshop/rooms.ipynb #509a7043
 def impulse_response(sr=16000, seed=0, config=RoomConfig()):
