@@ -57,9 +57,15 @@ def load_latent_model(path, config: dict):
     import torch
     from amt_nb.transcription.score_vae import ScoreVAE, VAEConfig
     from amt_nb.transcription.translators import AudioToLatent, Transcriber, TranslatorConfig
-    from amt_nb.workshop.weights import load_parts
+    from amt_nb.workshop.weights import check_state, load_parts, load_weights, part_of
 
-    net = Transcriber(AudioToLatent(make(TranslatorConfig, config["G"])), ScoreVAE(make(VAEConfig, config["vae"])))
+    sizes = make(TranslatorConfig, config["G"]), make(VAEConfig, config["vae"])
+    with torch.device("meta"):  # shapes without memory: a header may ask for a net of any size
+        hollow = {"G": AudioToLatent(sizes[0]), "vae": ScoreVAE(sizes[1])}
+    state = load_weights(path)[0]
+    for name, part in hollow.items():
+        check_state(part_of(state, name), {k: v.shape for k, v in part.state_dict().items()})
+    net = Transcriber(AudioToLatent(sizes[0]), ScoreVAE(sizes[1]))
     load_parts({"G": net.G, "vae": net.vae}, path)
     return net.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
@@ -68,10 +74,15 @@ def load_latent_model(path, config: dict):
 def _load(path: Path, stamp) -> TranscriptionModel:
     "The model in the file; `stamp` makes a changed file a new one."
     state, config, card = read_weights(path, start="net.")
-    if not isinstance(config, dict) or "cqt" not in config or not {"harmonic", "G"} & set(config):
+    known = set(config) if isinstance(config, dict) else set()
+    if not {"cqt", "harmonic"} <= known and not {"cqt", "G", "vae"} <= known:
         raise UserError(f"{path} holds no transcriber: its header must have the configuration of a net and of its CQT")
-    net = NumpyNet(state, config["harmonic"]) if "harmonic" in config else load_latent_model(path, config)
-    return TranscriptionModel(net, make(CQTConfig, config["cqt"]), make(DecodeConfig, config.get("decode") or {}), card)
+    try:
+        net = NumpyNet(state, config["harmonic"]) if "harmonic" in config else load_latent_model(path, config)
+        settings = make(CQTConfig, config["cqt"]), make(DecodeConfig, config.get("decode") or {})
+        return TranscriptionModel(net, *settings, card)
+    except UserError as error:
+        raise UserError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
 
 # %% ../../nbs/transcription/20_transcribe.ipynb #3eaff153
 def load_model(weights=None) -> TranscriptionModel:

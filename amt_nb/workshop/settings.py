@@ -334,9 +334,13 @@ def convert_fields(cls, values: dict, where: str = "") -> dict:
 def make(cls, values: dict):
     """Instance of dataclass `cls` from {field: text or plain value}.
 
-    UserError for an unknown field or a wrong value.
+    UserError for an unknown field, a missing one that has no default, or a wrong value.
     """
-    return cls(**convert_fields(cls, values))
+    done = convert_fields(cls, values)
+    needed = [f.name for f in dataclasses.fields(cls) if f.default is f.default_factory is dataclasses.MISSING]
+    if missing := [name for name in needed if name not in done]:
+        raise UserError(f"{cls.__name__} lacks {', '.join(missing)}")
+    return cls(**done)
 
 # %% ../../nbs/workshop/settings.ipynb #baf56a4c
 def fill(cls, size: str = "demo", prefix: str = "", path=None, **overrides):

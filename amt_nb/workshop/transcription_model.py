@@ -49,7 +49,10 @@ class TranscriptionModel:
         """
         values = np.ascontiguousarray(cqt, np.float32)
         if isinstance(self.net, NumpyNet):
-            return {name: 1 / (1 + np.exp(-logits)) for name, logits in self.net(values).items()}
+            found = self.net(values)
+            if not all(np.isfinite(logits).all() for logits in found.values()):
+                raise UserError("these weights give no finite numbers: they are damaged, or of another program")
+            return {name: 1 / (1 + np.exp(-logits)) for name, logits in found.items()}
         from amt_nb.workshop.devices import infer
 
         return {name: logits[0].sigmoid().numpy() for name, logits in infer(self.net, values[None, None]).items()}
