@@ -1,21 +1,31 @@
 """Makes the checkout's .venv from pyproject.toml and constraints.txt; standard library only.
 
-Called by run, test and book through environment.sh when .venv is missing or out of date. One process at a time
-installs, the others wait; an installation that was interrupted is taken up again by the next call; what is
-right already is not touched. Progress goes to standard error, pip's own words to .venv/install.log.
+Called by run, test and book through environment.sh, with its own name, when .venv is missing, out of date or made for
+a door that needs less. One process at a time installs, the others wait; an installation that was interrupted is taken
+up again by the next call; what is right already is not touched. Wheels alone are taken, in the versions of
+constraints.txt: nothing is compiled. Progress goes to standard error, pip's own words to .venv/install.log.
+
+torch is the one package that exists in builds of very different size. Where there is no NVIDIA GPU no library of CUDA
+is ever fetched: see `without_cuda`. Where no such build is to be had, what needs torch is left out, and ./test says so.
 """
 
 import fcntl
+import json
 import os
 import re
 import selectors
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
+import tomllib
 from pathlib import Path
 
-EXTRAS = "book,test,site"
+EXTRA = {"run": "listen", "book": "book", "test": "test"}  # what each door needs
+INSIDE = {"run": ["run"], "book": ["run", "book"], "test": ["run", "book", "test"]}  # doors that it then serves
+NEED_TORCH = ("torch", "lightning", "nnaudio")  # what brings torch with it
+LOCK = "constraints.txt"
 
 
 class Failed(Exception):
@@ -43,10 +53,19 @@ def has_gpu():
         return False
 
 
-def torch_choices(root):
-    """Requirements for torch, best first: where there is no GPU, the build that brings no CUDA libraries."""
-    pin = re.search(r"^torch==\S+", (root / "constraints.txt").read_text(), re.M).group()
-    return [f"{pin}+cpu", pin] if sys.platform == "linux" and not has_gpu() else [pin]
+def name_of(requirement):
+    """The normal form of the name in a requirement: 'PyYAML>=6' -> 'pyyaml'."""
+    return re.sub(r"[-_.]+", "-", re.match(r"[\w.-]+", requirement).group()).lower()
+
+
+def requirements(root, extra):
+    """The requirements of an extra in root/pyproject.toml, those of the extras that it names itself included."""
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    found = []
+    for requirement in project["optional-dependencies"][extra]:
+        inner = re.fullmatch(re.escape(project["name"]) + r"\[([\w,]+)\]", requirement)
+        found += [r for e in inner[1].split(",") for r in requirements(root, e)] if inner else [requirement]
+    return found
 
 
 class Pip:
@@ -59,6 +78,7 @@ class Pip:
             for k, v in os.environ.items()
             if k not in ("PIP_USER", "PIP_TARGET", "PIP_PREFIX", "PIP_REQUIRE_VIRTUALENV")
         }
+        self.env |= {"PIP_CONSTRAINT": LOCK, "PIP_BUILD_CONSTRAINT": LOCK}  # what builds this package is pinned too
 
     def __call__(self, title, *arguments):
         """Installs `arguments`; returns True when pip succeeded."""
@@ -71,6 +91,7 @@ class Pip:
             "--progress-bar",
             "off",
             "--disable-pip-version-check",
+            "--only-binary=:all:",
             *arguments,
         ]
         started, packages, shown = time.monotonic(), 0, 0.0
@@ -134,8 +155,7 @@ def works(venv):
 
 def moved(venv, root):
     """True when `venv` was made for a checkout at another path (its scripts still name that path)."""
-    stamp = venv / "made-from"
-    return stamp.exists() and stamp.read_text().split("\n", 1)[0] != str(root)
+    return any(stamp.read_text().split("\n", 1)[0] != str(root) for stamp in venv.glob("made-from*"))
 
 
 def create(venv):
@@ -158,8 +178,77 @@ def create(venv):
     )
 
 
-def make(root):
-    """Brings root/.venv in step with the two files that describe it."""
+def brings_cuda(pip, requirement):
+    """True unless pip, asked without fetching anything large, says that `requirement` comes without CUDA's libraries."""
+    command = [pip.python, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--quiet", "--report", "-"]
+    told = subprocess.run(
+        [*command, "--only-binary=:all:", requirement], cwd=pip.root, env=pip.env, capture_output=True
+    )
+    try:
+        names = [item["metadata"]["name"] for item in json.loads(told.stdout)["install"]]
+    except (ValueError, KeyError):
+        return True
+    return any(name.startswith(("nvidia-", "cuda-", "triton")) for name in names)
+
+
+def by_uv(pip, title, pin):
+    """Installs the CPU build of torch with uv, which knows where its makers keep it; True when that succeeded.
+
+    uv itself goes into a temporary folder."""
+    with tempfile.TemporaryDirectory(prefix="uv") as folder:
+        if not pip(f"{title}: uv, to look for it", "--target", folder, "uv"):
+            return False
+        command = [Path(folder, "bin", "uv"), "pip", "install", "--python", pip.python, "--torch-backend", "cpu"]
+        command += ["--only-binary", ":all:", "--constraint", LOCK, "--no-progress", pin]
+        with open(pip.log, "a", encoding="utf-8") as log:
+            log.write(f"\n$ uv pip install --torch-backend cpu {pin}\n")
+            log.flush()
+            return not subprocess.run(
+                command, cwd=pip.root, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            ).returncode
+
+
+def without_cuda(pip, title, pin, index):
+    """Installs torch, `pin`, in a build without CUDA, from where the user says, pip's own sources, or by uv.
+
+    Returns False when there is none for this Python and machine."""
+    if pip(f"{title} for CPUs", *index, f"{pin}+cpu"):
+        return True
+    if not brings_cuda(pip, pin):  # where the general build is one for CPUs: macOS, and some others
+        return pip(title, pin)
+    return by_uv(pip, title, pin)
+
+
+def torch(pip, title):
+    """Installs torch as suits this machine. Returns False when there is no build that does without CUDA."""
+    pin = re.search(r"^torch==\S+", (pip.root / LOCK).read_text(), re.M).group()
+    where = os.environ.get("TORCH_INDEX", "")
+    index = (["--find-links", where] if os.path.isdir(where) else ["--extra-index-url", where]) if where else []
+    if sys.platform == "linux" and not has_gpu():
+        return without_cuda(pip, f"{title} {pin}", pin, index)
+    if not pip(f"{title} {pin}", *index, pin):
+        raise pip.failure("torch could not be installed")
+    return True
+
+
+def install(pip, door):
+    """Installs what `door` needs. Returns False when what needs torch had to be left out."""
+    wanted = requirements(pip.root, EXTRA[door])
+    need = [r for r in wanted if name_of(r) in NEED_TORCH]
+    there = not need or torch(pip, "[1/2]")
+    if not there:
+        wanted = [r for r in wanted if r not in need]
+        say(
+            "no build of torch without CUDA is to be had here for this Python: what needs torch is left out\n"
+            "  (TORCH_INDEX=<an index or a folder with such wheels> brings it)"
+        )
+    if not pip("[2/2] packages" if need else "[1/1] packages", "-e", ".", *wanted):
+        raise pip.failure("the packages could not be installed")
+    return there
+
+
+def make(root, door):
+    """Brings root/.venv in step with the two files that describe it, as far as `door` needs it."""
     venv = root / ".venv"
     folder = os.open(root, os.O_RDONLY)  # the lock ends with this process, however that ends
     try:
@@ -167,47 +256,39 @@ def make(root):
     except BlockingIOError:
         say("another command is making the environment; waiting for it")
         fcntl.flock(folder, fcntl.LOCK_EX)
-    stamp, wanted = venv / "made-from", recipe(root)
-    if stamp.exists() and stamp.read_text().rstrip("\n") == wanted and works(venv):
+    stamp, wanted = venv / f"made-from.{door}", recipe(root)
+    torchless = venv / "no-torch"
+    again = torchless.exists() and os.environ.get("TORCH_INDEX")
+    if stamp.exists() and stamp.read_text().rstrip("\n") == wanted and works(venv) and not again:
         return
     started = time.monotonic()
     if moved(venv, root) or not works(venv):
-        say(f"making {venv} with Python {sys.version.split()[0]}: a few minutes, once")
+        say(f"making {venv} with Python {sys.version.split()[0]}: once, a minute for ./run, a few for the others")
         create(venv)
-    stamp.unlink(missing_ok=True)
-    pip = Pip(root, venv)
-    where = os.environ.get("TORCH_INDEX", "")
-    index = (["--find-links", where] if os.path.isdir(where) else ["--extra-index-url", where]) if where else []
-    choices = torch_choices(root)
-    for choice in choices:
-        if pip(f"[1/2] {choice}", "-c", "constraints.txt", *index, choice):
-            break
-        if choice != choices[-1]:
-            say(
-                "no CPU build of torch to be had here, so the general one is taken, which may bring 3 GB of CUDA\n"
-                "  (TORCH_INDEX=<an index or a folder with CPU wheels of torch> avoids that)"
-            )
-    else:
-        raise pip.failure("torch could not be installed")
-    if not pip("[2/2] packages", "-c", "constraints.txt", "-e", f".[{EXTRAS}]"):
-        raise pip.failure("the packages could not be installed")
+    for old in venv.glob("made-from*"):
+        if old.read_text().rstrip("\n") != wanted or old == stamp:
+            old.unlink(missing_ok=True)
+    torchless.unlink(missing_ok=True)
+    if not install(Pip(root, venv), door):
+        torchless.touch()
     check = subprocess.run(
-        [venv / "bin" / "python", "-c", "import torch, numpy, soundfile, amt_nb"],
+        [venv / "bin" / "python", "-c", "import numpy, soundfile, av, lxml.etree, amt_nb"],
         capture_output=True,
         text=True,
         cwd=venv,
     )
     if check.returncode:
         raise Failed("installed, but it does not import: " + check.stderr.strip().splitlines()[-1])
-    fresh = venv / "made-from.new"
-    fresh.write_text(wanted + "\n")
-    fresh.replace(stamp)
+    for served in INSIDE[door]:
+        fresh = venv / f"made-from.{served}.new"
+        fresh.write_text(wanted + "\n")
+        fresh.replace(venv / f"made-from.{served}")
     say(f"environment ready after {time.monotonic() - started:.0f} s: {venv}")
 
 
 if __name__ == "__main__":
     try:
-        make(Path(sys.argv[1]))
+        make(Path(sys.argv[1]), sys.argv[2])
     except Failed as error:
         sys.exit(f"environment: {error}")
     except KeyboardInterrupt:

@@ -1,5 +1,5 @@
 # Sourced by run, test and book, which set $here to the root of the checkout and $command to their own name.
-# Makes .venv there once, from the pins; afterwards it only compares .venv/made-from with pyproject.toml and
+# Makes .venv there once, from the pins; afterwards it only compares .venv/made-from.$command with pyproject.toml and
 # constraints.txt, which takes a few milliseconds. PYTHON chooses the interpreter, TORCH_INDEX (an index address
 # or a folder) is where to look for wheels of torch first.
 
@@ -8,7 +8,8 @@ version() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/n
 
 unset PYTHONHOME PYTHONPATH
 made_from=$(printf '%s\n' "$here"; cat "$here/pyproject.toml" "$here/constraints.txt") || exit 1
-if [ "$made_from" != "$(cat "$here/.venv/made-from" 2>/dev/null)" ] || ! [ -x "$here/.venv/bin/python" ] ||
+if [ "$made_from" != "$(cat "$here/.venv/made-from.$command" 2>/dev/null)" ] || ! [ -x "$here/.venv/bin/python" ] ||
+   { [ -n "${TORCH_INDEX:-}" ] && [ -e "$here/.venv/no-torch" ]; } ||
    { [ -n "${PYTHON:-}" ] && [ "$(version "$PYTHON")" != "$(version "$here/.venv/bin/python")" ]; }; then
   if [ -n "${PYTHON:-}" ]; then
     suits "$PYTHON" || { echo "$command: PYTHON=$PYTHON is not a working Python 3.11, 3.12 or 3.13" >&2; exit 1; }
@@ -23,6 +24,6 @@ if [ "$made_from" != "$(cat "$here/.venv/made-from" 2>/dev/null)" ] || ! [ -x "$
       exit 1
     }
   fi
-  "$python" "$here/tools/environment.py" "$here" || exit $?
+  "$python" "$here/tools/environment.py" "$here" "$command" || exit $?
 fi
 python=$here/.venv/bin/python
