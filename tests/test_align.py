@@ -177,7 +177,7 @@ def test_bad_input_in_one_line(files, tmp_path):
     soundfile.write(tmp_path / "silent.wav", np.zeros(48000), 16000)
     cases = {
         (tmp_path / "none.flac", midi): "none.flac",
-        (take, tmp_path / "none.mid"): "does not exist",
+        (take, tmp_path / "none.mid"): "there is no such file",
         (take, tmp_path / "empty.mid"): "empty",
         (take, tmp_path / "cut.mid"): "cut",
         (tmp_path / "text.flac", midi): "text.flac",
@@ -334,10 +334,8 @@ def test_a_user_s_settings_reach_the_command(tmp_path, monkeypatch, capsys):
     (tmp_path / "mine.ini").write_text("[demo]\npath_jump_penalty = 1e6\npath_leave_penalty = 1e6\n")
 
     def segments_found():
-        assert (
-            main(["align", str(tmp_path / "twice.wav"), str(tmp_path / "tune.mid"), "-o", str(tmp_path / "out.csv")])
-            == 0
-        )
+        words = ["align", tmp_path / "twice.wav", tmp_path / "tune.mid", "-o", tmp_path / "out.csv", "--force"]
+        assert main([str(word) for word in words]) == 0
         return int(next(line for line in capsys.readouterr().out.splitlines() if "segment" in line).split()[0])
 
     monkeypatch.delenv("AMT_NB_SETTINGS", raising=False)

@@ -23,6 +23,7 @@ from ..workshop.files import atomic_write
 from ..workshop.grids import FPS
 from ..workshop.scores import Score, read_score
 from ..workshop.settings import UserError
+from ..workshop.terminal import printable
 from ..workshop.threads import products_on_one_core
 from ..workshop.tuning import retuned, tuning_cents
 
@@ -72,7 +73,7 @@ class Alignment:
 
     @property
     def confidence(self) -> float:
-        """Mean confidence of the recording, 0..1."""
+        """Mean confidence of the recording, 0..1: the share of it that is expected to be right within 100 ms."""
         return float(self.map.confidence.mean()) if len(self.map.confidence) else 0.0
 
 # %% ../../nbs/alignment/38_align.ipynb #3654c706
@@ -148,7 +149,7 @@ def align(
     return Alignment(followed, score, len(found.frames) / FPS * rate / sr, semitones, cents)
 
 # %% ../../nbs/alignment/38_align.ipynb #0c03e285
-FITS_FROM = 0.25  # mean confidence of a score that fits: foreign ones stay under 0.1, a singer's old record has 0.45
+FITS_FROM = 0.25  # mean confidence of a score that fits; foreign ones stay under 0.05
 
 
 def clock(seconds: float) -> str:
@@ -194,8 +195,8 @@ def in_words(alignment: Alignment) -> list[str]:
             f"at {clock(jump['recording_s'])} goes {jump['direction']} to {jump['to']} (from {jump['from']}){pause}"
         )
     if a.confidence < FITS_FROM:
-        agree = f"of the notes found and written, {100 * a.confidence:.0f} % agree"
-        lines.append(f"the score hardly fits: {agree}. Is it this piece?")
+        here = f"about {100 * a.confidence:.0f} % of the recording seem to be where they are put"
+        lines.append(f"the score hardly fits: {here}. Is it this piece?")
     return lines
 
 # %% ../../nbs/alignment/38_align.ipynb #b4ec075f
@@ -293,7 +294,8 @@ def draw_path(ax, alignment: Alignment, title: str = ""):
             (jump["recording_s"], jump["from_s"]),
             arrowprops=dict(arrowstyle="->", color="tab:red"),
         )
-    ax.set(title=title, xlim=(0, max(alignment.seconds, 1 / FPS)))
+    ax.set_title(title, parse_math=False)
+    ax.set(xlim=(0, max(alignment.seconds, 1 / FPS)))
     return ax
 
 
@@ -325,7 +327,7 @@ def write(alignment: Alignment, kind: str, path, recording) -> Path:
     if kind == "csv":
         return atomic_write(path, csv_of(alignment).encode())
     if kind == "json":
-        return atomic_write(path, json_of(alignment, Path(recording).name).encode())
+        return atomic_write(path, json_of(alignment, printable(Path(recording).name)).encode())
     if kind == "midi":
         return write_midi(retimed(alignment), path)
     if kind == "sound":
@@ -334,6 +336,6 @@ def write(alignment: Alignment, kind: str, path, recording) -> Path:
         raise UserError(f"{kind} is none of {', '.join(WRITERS)}")
     image = io.BytesIO()
     picture(
-        alignment, f"{Path(recording).name} on {alignment.score.name}: {len(alignment.map.edges)} segments"
+        alignment, printable(f"{Path(recording).name} on {alignment.score.name}: {len(alignment.map.edges)} segments")
     ).savefig(image, format="png")
     return atomic_write(path, image.getvalue())

@@ -71,7 +71,7 @@ def figure(
         )
         ax.set_ylim(max(0, 4 * (low - 21)), min(N_BINS, 4 * (high - 21)))
         ax.set(ylabel="pitch", xlabel="time (s)" if row == n_rows - 1 else "")
-    fig.axes[0].set_title(title)
+    fig.axes[0].set_title(title, parse_math=False)  # a file may be called $\x$.wav
     return fig
 
 # %% ../../nbs/workshop/transcription_figures.ipynb #2548bd1b
