@@ -10,8 +10,10 @@ import math
 import re
 from collections import Counter
 from fractions import Fraction
+from functools import lru_cache
 
 # %% ../../nbs/workshop/note_lengths.ipynb #87bca397
+@lru_cache(4096)
 def number(text, default=None):
     """The Fraction that a text writes as a decimal number; `default` where it writes none, or one of 19 digits."""
     text = (text or "").strip()

@@ -8,6 +8,7 @@ __all__ = ['NOTE_SIGNS', 'TEMPO_WORDS', 'SLOWEST', 'FASTEST', 'TOLD', 'PRINTED',
 
 # %% ../../nbs/workshop/tempo_marks.ipynb #7da525ad
 import re
+from functools import lru_cache
 
 import numpy as np
 
@@ -37,6 +38,7 @@ TEMPO_WORDS = {
 }  # fmt: skip
 
 
+@lru_cache(4096)
 def words_tempo(text: str):
     """Quarters a minute of a tempo typed as words, '♩ = 72'; None where there is none."""
     found = re.search(f"([{''.join(NOTE_SIGNS)}])\\s?(\\.?)\\s*=(.*)", text)
@@ -44,6 +46,7 @@ def words_tempo(text: str):
     return value and value * NOTE_SIGNS[found[1]] * (1.5 if found[2] else 1)
 
 
+@lru_cache(4096)
 def named_tempo(text: str):
     """Quarters a minute that an Italian, German or French tempo word suggests; None where there is none."""
     return next((float(TEMPO_WORDS[w]) for w in re.findall(r"\w+", text.lower()) if w in TEMPO_WORDS), None)
