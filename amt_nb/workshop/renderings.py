@@ -7,6 +7,7 @@ __all__ = ['MUSIC21_LICENCE', 'KEYBOARD', 'QUARTETS', 'RENDERING_VERSION', 'ENSE
            'played_part', 'Rendering', 'render_scores', 'CorpusConfig', 'embedded']
 
 # %% ../../nbs/workshop/renderings.ipynb #1a47386c
+import contextlib
 import functools
 import importlib.metadata
 import io
@@ -20,7 +21,7 @@ from unittest import mock
 
 import numpy as np
 
-from ..notes import as_notes, cut_restrikes, merge_unisons
+from ..notes import as_notes, check_notes, cut_restrikes, merge_unisons
 from .files import atomic_write, save_array
 from .performances import humanise
 from .recordings import Recording, digest, piece_key
@@ -111,9 +112,10 @@ def corpus_score(name, cache=None):
         / "scores"
         / f"{name.replace('/', '_')}-{importlib.metadata.version('music21')}.npy"
     )
-    if not path.exists():
-        save_array(path, _parse(name))
-    return np.load(path)
+    with contextlib.suppress(OSError, ValueError, EOFError, UserError):  # a damaged file is made again
+        return check_notes(np.load(path))
+    save_array(path, notes := _parse(name))
+    return notes
 
 # %% ../../nbs/workshop/renderings.ipynb #e183d01a
 def played_part(score, instruments=None, human=False, seed=0, where=0.0, seconds=0.0):
@@ -128,6 +130,18 @@ def played_part(score, instruments=None, human=False, seed=0, where=0.0, seconds
     end = float(n["offset_s"].max()) if len(n) else 0.0
     start = where * max(0.0, end - seconds) if seconds else 0.0
     return n, start, min(seconds, end - start + 0.5) if seconds else end + 0.5
+
+
+def _kept_sound(path):
+    """(wave (S,) float32, sr) of the sound file at `path`, or None where there is none or it is not whole."""
+    import soundfile
+
+    try:
+        with soundfile.SoundFile(path) as file:
+            wave = file.read(dtype="float32")
+            return (wave, file.samplerate) if len(wave) == file.frames and len(wave) else None
+    except (RuntimeError, OSError):
+        return None
 
 
 def _save_sound(path, wave, sr):
@@ -195,13 +209,11 @@ class Rendering:
 
     def __call__(self):
         "(wave (S,) float32, sr): from the cache, else rendered and kept there as FLAC."
-        import soundfile
-
         path = Path(self.cache or paths().cache) / "audio" / f"{self.key()}.flac"
-        if not path.exists():
-            _save_sound(path, self._render(), self.sr)
-        wave, sr = soundfile.read(path, dtype="float32")
-        return wave, sr
+        if found := _kept_sound(path):
+            return found
+        _save_sound(path, self._render(), self.sr)
+        return _kept_sound(path)
 
     def _render(self):
         program = dict(self.program) if isinstance(self.program, tuple) else self.program
