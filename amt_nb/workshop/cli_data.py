@@ -138,6 +138,7 @@ def settings_given(items, condition: str = "direct") -> dict[str, dict[str, str]
 # %% ../../nbs/workshop/cli_data.ipynb #b92ff955
 def run_prepare(args) -> int:
     """amt-nb prepare: prints what there is; recordings that had to be left out are named on standard error."""
+    needs("prepare", "joblib")
     from amt_nb.workshop.corpora import table
 
     features = features_of(args)
