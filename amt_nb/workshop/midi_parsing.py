@@ -125,6 +125,8 @@ def read_track(data: bytes, at: int, end: int, track: int) -> tuple[list, int, s
         return messages, end, f"{end - stop} bytes after the end of track {track + 1} are no messages and left out"
     if ended and sum(m[3] == END_OF_TRACK for m in messages if m[2] == META) > 1:
         return messages, end, f"track {track + 1} goes on after an end of track"
+    if ended and stop > end:
+        return messages, stop, f"track {track + 1} is longer than its length says"
     if ended or (stop == end and (end == len(data) or CHUNK.match(data, end))):
         return messages, end, ""
     try:
