@@ -357,9 +357,11 @@ def section_order(pieces: list, lists: dict) -> tuple[list | None, list]:
 def expanded(labels: list, lists: dict, sections: set, depth: int = 0) -> list:
     """The labels, each that is not a section but names an order replaced by that order. UserError when it never ends."""
     out = []
+    if depth > 8:
+        raise UserError(f"its order of sections names itself: {', '.join(labels)[:60]}")
     for label in labels:
         inner = lists.get(label) if label not in sections else None
-        out += [label] if inner is None or depth > 8 else expanded(inner, lists, sections, depth + 1)
+        out += [label] if inner is None else expanded(inner, lists, sections, depth + 1)
         if len(out) > MAX_PLAYED:
             raise UserError(f"its order of sections is longer than {MAX_PLAYED:,}")
     return out
