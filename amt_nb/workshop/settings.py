@@ -317,7 +317,7 @@ def convert_fields(cls, values: dict, where: str = "") -> dict:
     ranges, done = typing.get_type_hints(cls, include_extras=True), {}
     for name, value in values.items():
         if name not in known:
-            raise UserError(f"{where}{cls.__name__} has no setting {str(name)[:60]!r}" + nearest(name, known))
+            raise UserError(f"{cls.__name__} has no setting {str(name)[:60]!r}" + nearest(name, known))
         said = f"{where}{name} = {repr(value)[:60]}"
         try:
             done[name] = convert(value, hints[name])
@@ -357,7 +357,8 @@ def fill(cls, size: str = "demo", prefix: str = "", path=None, **overrides):
     for name in (f.name for f in dataclasses.fields(cls) if start + f.name in settings[size]):
         file, section = settings.origin[size, start + name]
         values |= convert_fields(cls, {name: settings[size][start + name]}, f"{file} [{section}] {start}")
-    return cls(**values | convert_fields(cls, {k: v for k, v in overrides.items() if v is not None}))
+    given = {k: v for k, v in overrides.items() if v is not None}
+    return cls(**values | convert_fields(cls, given, start))
 
 # %% ../../nbs/workshop/settings.ipynb #e646908e
 @dataclass(frozen=True)
