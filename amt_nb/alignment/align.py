@@ -204,9 +204,8 @@ def retimed(alignment: Alignment) -> np.ndarray:
     """The score's notes as the recording plays them: note array in recording seconds, transposed as it sounds."""
     parts, all_notes = [], on_keyboard(alignment.score.notes)
     for i, (s, (first, end)) in enumerate(zip(alignment.map.segments, alignment.map.edges)):
-        mine = all_notes[
-            (all_notes["onset_s"] > s.score_s[0] - 1e-6) & (all_notes["onset_s"] < s.score_s[-1] + 1e-6)
-        ].copy()
+        begins = s.score_s[0] if i else min(s.score_s[0], alignment.map.score_s[0] - 2 / FPS)  # it may begin on a note
+        mine = all_notes[(all_notes["onset_s"] > begins - 1e-6) & (all_notes["onset_s"] < s.score_s[-1] + 1e-6)].copy()
         onset, offset = (alignment.map.to_recording(i, mine[edge]) for edge in ("onset_s", "offset_s"))
         mine["onset_s"] = np.clip(onset, 0, max(alignment.seconds - 0.02, 0))
         mine["offset_s"] = np.maximum(np.minimum(offset, end + 0.5), mine["onset_s"] + 0.03)
