@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['NOTE_DTYPE', 'empty_notes', 'sort_notes', 'check_notes', 'as_notes', 'first_frame', 'end_frame', 'on_keyboard',
-           'to_roll', 'onset_roll', 'pitch_to_hz', 'pitch_name', 'pitch_axis', 'plot_notes', 'plot_roll', 'to_rolls',
-           'columns_of', 'runs', 'split_runs', 'from_roll', 'merge_unisons', 'cut_restrikes', 'sonify']
+           'joined_spans', 'to_roll', 'onset_roll', 'pitch_to_hz', 'pitch_name', 'pitch_axis', 'plot_notes',
+           'plot_roll', 'to_rolls', 'columns_of', 'runs', 'split_runs', 'from_roll', 'merge_unisons', 'cut_restrikes',
+           'sonify']
 
 # %% ../nbs/01_notes.ipynb #e67675b9
 import numpy as np
@@ -79,12 +80,25 @@ def on_keyboard(notes: np.ndarray) -> np.ndarray:
     return notes[(notes["pitch"] >= PITCH_MIN) & (notes["pitch"] <= PITCH_MAX)]
 
 # %% ../nbs/01_notes.ipynb #a0cb8c56
+def joined_spans(first, end, key) -> list:
+    """(first, end, key) of the frames [first, end) in which each key is down, none twice however many notes overlap."""
+    order = np.lexsort((first, key))
+    first, end, key = first[order], end[order], key[order]
+    low = first.min(initial=0)
+    far = end.max(initial=0) - low + 1  # keys lie so far apart on one line that the latest end so far is the key's own
+    reach = np.maximum.accumulate(end - low + key * far) - key * far + low
+    new = np.ones(len(first), bool)
+    new[1:] = (np.diff(key) != 0) | (first[1:] > reach[:-1])
+    last = np.append(new[1:], True)[: len(first)]
+    return list(zip(first[new].tolist(), reach[last].tolist(), key[new].tolist()))
+
+
 def to_roll(notes: np.ndarray, n_frames: int | None = None) -> np.ndarray:
     """Which key is down when: bool (T, 88); T is `n_frames`, or ends with the last note."""
     notes = on_keyboard(notes)
     first, end = first_frame(notes["onset_s"]), end_frame(notes["onset_s"], notes["offset_s"])
     roll = np.zeros((max(end.max(initial=0), 0) if n_frames is None else n_frames, N_KEYS), bool)
-    for a, b, key in zip(np.maximum(first, 0), np.maximum(end, 0), notes["pitch"] - PITCH_MIN):
+    for a, b, key in joined_spans(np.maximum(first, 0), np.maximum(end, 0), notes["pitch"] - PITCH_MIN):
         roll[a:b, key] = True
     return roll
 
@@ -246,7 +260,7 @@ def sonify(notes, sr: int = 16000, seconds: float | None = None) -> np.ndarray:
     wave = np.zeros(max(round(end * sr), 0))
     for note in notes:
         start = max(round(note["onset_s"] * sr), 0)
-        stop = min(round((note["offset_s"] + 0.05) * sr), len(wave))
+        stop = min(round((note["offset_s"] + 0.05) * sr), len(wave), start + 12 * sr)  # by then it is 200 dB down
         t = np.arange(max(stop - start, 0)) / sr
         partials = [h for h in (1, 2, 3, 4) if pitch_to_hz(note["pitch"]) * h < 0.45 * sr]
         tone = sum(
