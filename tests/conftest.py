@@ -1,6 +1,7 @@
-"""Where ./test had to leave torch out (tools/environment.py), what imports it is skipped, and says so."""
+"""Tests leave the user's folders alone; where ./test left torch out (tools/environment.py), what imports it is skipped."""
 
 import importlib.util
+import os
 import sys
 
 import pytest
@@ -19,3 +20,9 @@ class Skips:
 
 if importlib.util.find_spec("torch") is None:
     sys.meta_path.insert(0, Skips())
+
+
+@pytest.fixture(scope="session", autouse=True)
+def state_of_its_own(tmp_path_factory):
+    """What the command line remembers of the files that tests have it write does not reach the user's own folder."""
+    os.environ["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))

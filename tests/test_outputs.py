@@ -16,7 +16,7 @@ import pytest
 import soundfile
 
 from amt_nb.notes import as_notes
-from amt_nb.workshop import cli
+from amt_nb.workshop import cli, written
 from amt_nb.workshop.cli_options import check_input, check_output, plan
 from amt_nb.workshop.midi import read_midi, write_midi
 from amt_nb.workshop.settings import UserError
@@ -126,12 +126,37 @@ def test_a_replaced_output_keeps_its_permissions(folder, shell, sound):
 
 def test_align_and_transcribe_do_not_replace_each_other_s_table(folder, shell, sound):
     Path("a.wav").write_bytes(sound)
-    write_midi(TUNE, "score.mid")
+    for name in ("score.mid", "other.mid"):
+        write_midi(TUNE, name)
     assert shell("align", "--no-progress", "a.wav", "score.mid")[0] == 0
     before = digests(folder)
     assert shell("transcribe", "--no-progress", "--csv", "a.wav")[0] == 1 and digests(folder) == before
-    assert shell("align", "--no-progress", "a.wav", "score.mid")[0] == 1 and digests(folder) == before
-    assert shell("align", "--no-progress", "a.wav", "score.mid", "--force")[0] == 0
+    assert shell("align", "--no-progress", "a.wav", "other.mid")[0] == 1 and digests(folder) == before
+    for words in (["score.mid"], ["other.mid", "--force"]):
+        assert shell("align", "--no-progress", "a.wav", *words)[0] == 0
+
+
+def test_a_result_may_replace_itself(folder, shell, sound, monkeypatch):
+    """The same command again is done; not so after a change by hand, from another recording, or where nothing was
+    remembered."""
+    (folder / "other").mkdir()
+    for path in ("a.wav", "other/a.wav"):
+        Path(path).write_bytes(sound)
+    words = ["transcribe", "--csv", "--json", "--no-progress", "-o", ".", "a.wav"]
+    assert shell(*words)[0] == shell(*words)[0] == shell(*words, "--onset-threshold", "0.9")[0] == 0
+    before = digests(folder)
+    assert shell(*words[:-1], "other/a.wav")[0] == 1 and digests(folder) == before
+    with monkeypatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(folder / "a.wav"))  # a file: nothing can be remembered there
+        assert shell(*words)[0] == 1 and shell(*words, "-f")[0] == 0
+    assert shell(*words, "-f")[0] == shell(*words)[0] == 0
+    for name in ("a.mid", "a.csv", "a.json"):
+        content = Path(name).read_bytes()
+        Path(name).write_bytes(content + b" ")
+        code, out, err = shell(*words)
+        assert code == 1 and name in err and Path(name).read_bytes() == content + b" "
+        Path(name).write_bytes(content)
+    assert shell(*words)[0] == 0
 
 
 @pytest.mark.parametrize("score", ["a.mid", "b.mid"])
@@ -153,13 +178,14 @@ def test_weights_are_an_input_too(folder, shell, sound):
     assert code == 1 and "a.mid" in err and Path("w.safetensors").read_bytes() == b"mine"
 
 
-def test_a_demo_writes_beside_what_is_there(folder, shell, sound):
+def test_a_demo_replaces_its_own_and_nothing_else(folder, shell, sound):
     Path("my.wav").write_bytes(sound)
-    first, again = (shell("demo", "my.wav", "-o", "new", "--no-progress") for _ in range(2))
-    assert first[0] == again[0] == 0 and "my-2.mid" in again[1]
-    kinds = (".mid", ".png", ".stereo.ogg")
-    assert names("new") == sorted(stem + kind for stem in ("my", "my-2") for kind in kinds)
-    assert shell("demo", "my.wav", "-o", "new", "--no-progress", "--force")[0] == 0 and len(names("new")) == 6
+    words = ["demo", "my.wav", "-o", "new", "--no-progress"]
+    assert shell(*words)[0] == shell(*words)[0] == 0 and names("new") == ["my.mid", "my.png", "my.stereo.ogg"]
+    Path("new/my.png").write_bytes(b"mine")
+    before = digests("new")
+    code, out, err = shell(*words)
+    assert code == 1 and "my.png" in err and digests("new") == before
 
 
 @pytest.mark.parametrize(
@@ -526,3 +552,20 @@ def test_check_output_knows_links_and_case(folder):
         with pytest.raises(UserError, match="is read by"):
             check_output("link.mid", "a.wav", force=force)
     assert check_input("a.wav") == Path("a.wav")
+
+
+def test_what_is_remembered_is_bounded_and_says_no_name(folder, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(folder / "state"))
+    monkeypatch.setattr(written, "MOST_LINES", 5)
+    for i in range(40):
+        Path(f"{i}.mid").write_bytes(b"x")
+        written.remember([f"{i}.mid"], "a.wav")
+    lines = written.memory().read_text().split()
+    assert len(lines) <= 12 and all(len(line) == 32 for line in lines)
+    assert written.is_own("39.mid", "a.wav") and not written.is_own("0.mid", "a.wav")
+    written.memory().write_bytes(b"\xff\xfe")
+    assert not written.is_own("39.mid", "a.wav")
+    for home in ("", "relative"):
+        monkeypatch.setenv("XDG_STATE_HOME", home)
+        monkeypatch.setenv("HOME", "relative")
+        assert written.memory() is None and written.remember(["1.mid"]) is None and not written.is_own("1.mid")

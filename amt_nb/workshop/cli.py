@@ -5,23 +5,24 @@
 # %% auto #0
 __all__ = ['MIDI_SUFFIXES', 'EXTRAS', 'ABOUT', 'TEACH', 'ADD', 'is_folder', 'outputs_of', 'csv_text', 'json_text', 'decoding',
            'long_enough', 'transcribe_one', 'run_transcribe', 'align_outputs', 'run_align', 'example_recording',
-           'demo_outputs', 'run_demo', 'add_model_options', 'add_transcribe', 'add_align', 'add_demo', 'make_parser',
+           'run_demo', 'own_decoding', 'add_model_options', 'add_transcribe', 'add_align', 'add_demo', 'make_parser',
            'note_unheeded', 'run', 'main']
 
 # %% ../../nbs/workshop/cli.ipynb #65f6d05c
 import argparse
-import itertools
 import os
 import sys
 import time
 from pathlib import Path
 
 from .cli_data import CONDITION_SETTINGS, add_evaluate, add_prepare, add_train
+from .cli_score import add_score
 from .cli_options import Progress, add_command, add_force, check_input, check_output
 from .cli_options import filled, fraction, plan, unheeded, weights_read, whole
 from .extras import OPTIONS, check_options, needs
 from .settings import UserError
 from .terminal import complain, printable, safe_streams, stop_on_signals, warn_in_a_line
+from .written import remember
 
 # %% ../../nbs/workshop/cli.ipynb #bcc4a053
 MIDI_SUFFIXES = (".mid", ".midi")
@@ -42,14 +43,12 @@ def is_folder(out, several: bool) -> bool:
     raise UserError(f"{out}: the output is a MIDI file and ends in .mid, or it is a folder and ends in {os.sep}")
 
 
-def outputs_of(recording: Path, out, folder: bool, extras=(), number: int = 1) -> dict[str, Path]:
+def outputs_of(recording: Path, out, folder: bool, extras=()) -> dict[str, Path]:
     """Where the files of one recording go: {'midi': path, 'picture': path, ...} for the kinds in `extras`.
 
-    out: None (the current folder), a folder, or, unless `folder`, the name of a MIDI file. number: from 2 on it is
-    added to the name.
+    out: None (the current folder), a folder, or, unless `folder`, the name of a MIDI file.
     """
-    name = f"{recording.stem}-{number}.mid" if number > 1 else f"{recording.stem}.mid"
-    midi = Path(out or "") / name if folder else Path(out)
+    midi = Path(out or "") / f"{recording.stem}.mid" if folder else Path(out)
     return {"midi": midi} | {kind: midi.with_name(midi.stem + EXTRAS[kind]) for kind in extras}
 
 # %% ../../nbs/workshop/cli.ipynb #32e6a5ae
@@ -124,6 +123,7 @@ def transcribe_one(recording: Path, paths: dict[str, Path], args) -> str:
         write_midi(notes, paths["midi"])
     finally:
         bar.close()
+    remember(paths.values(), recording)
     took = time.monotonic() - started
     if not len(notes):
         why = "no note was recognised" if found.sounding else "silence"
@@ -146,7 +146,9 @@ def run_transcribe(args) -> int:
     for recording, paths in jobs:
         try:
             for path in paths.values():
-                check_output(path, force=args.force)  # once more: hours may lie between the plan and this file
+                check_output(
+                    path, recording, force=args.force
+                )  # once more: hours may lie between the plan and this file
             print(f"{printable(paths['midi'])}: {transcribe_one(recording, paths, args)}", flush=True)
         except Exception as error:
             failed += complain(error, 1, recording)
@@ -171,7 +173,7 @@ def align_outputs(args) -> dict[str, Path]:
     check_input(recording)
     check_input(args.score, "score")
     for path in paths.values():
-        check_output(path, recording, args.score, *weights_read(args), force=args.force, make=args.out is not None)
+        check_output(path, recording, args.score, read=weights_read(args), force=args.force, make=args.out is not None)
     return paths
 
 # %% ../../nbs/workshop/cli.ipynb #4a5f6abb
@@ -198,6 +200,7 @@ def run_align(args) -> int:
             write(found, kind, paths[kind], args.recording)
     finally:
         bar.close()
+    remember(paths.values(), args.recording, args.score)
     for path in paths.values():
         print(printable(path))
     for line in (*score.words, *in_words(found)):
@@ -218,22 +221,14 @@ def example_recording() -> Path:
     return path
 
 
-def demo_outputs(recording: Path, args) -> dict[str, Path]:
-    """Where the files of amt-nb demo go: into a folder under the first number that is free, for it is there to try things
-    out; UserError when one cannot be written there."""
-    folder, kinds = Path(args.out).suffix.lower() not in MIDI_SUFFIXES or Path(args.out).is_dir(), ("picture", "sound")
-    named = (outputs_of(recording, args.out, folder, kinds, number) for number in itertools.count(1))
-    paths = next(p for p in named if args.force or not folder or not any(map(os.path.lexists, p.values())))
-    for path in paths.values():
-        check_output(path, recording, *weights_read(args), force=args.force, make=folder)
-    return paths
-
-
 def run_demo(args) -> int:
     """amt-nb demo: a recording to MIDI, picture and sound, and where they lie."""
     needs("demo", *OPTIONS["picture"], *OPTIONS["sound"])
     started, recording = time.monotonic(), check_input(args.recording) if args.recording else example_recording()
-    paths = demo_outputs(recording, args)
+    folder = Path(args.out).is_dir() or Path(args.out).suffix.lower() not in MIDI_SUFFIXES
+    paths = outputs_of(recording, args.out, folder, ["picture", "sound"])
+    for path in paths.values():
+        check_output(path, recording, read=weights_read(args), force=args.force, make=folder)
     line = transcribe_one(recording, paths, args)
     print(
         f"recording  {printable(recording)}\nMIDI       {printable(paths['midi'])}  {line.split(' in ')[0]}\n"
@@ -252,8 +247,9 @@ TEACH = {
         "recordings to MIDI files",
         """\
 Writes the notes of RECORDING (wav, flac, ogg, mp3; any length, rate and number of channels) as a MIDI file,
-in the current folder unless -o says where. Files that are there already are left alone unless --force is given, and
-nothing is ever written over what the same command reads. Whatever is wrong with one recording, the others are done;
+in the current folder unless -o says where. What is there already is replaced only where
+amt-nb wrote it from the same recording and nobody has changed it since, or with --force; what the same command reads is
+never written over. Whatever is wrong with one recording, the others are done;
 the exit code is 0 only when everything asked for was written whole.""",
         """\
 examples:
@@ -262,14 +258,14 @@ examples:
   amt-nb transcribe disc/*.flac -o notes/ --picture     writes a .mid and a .png for each into notes/
   amt-nb transcribe take.wav --min-note-ms 60           leaves out notes shorter than 60 ms
   amt-nb transcribe take.wav --onset-threshold 0.2      finds more notes, and more wrong ones (piano-100k's own: 0.3)
-  amt-nb transcribe take.wav --force                    writes take.mid even where one is there already""",
+  amt-nb transcribe take.wav --force                    replaces take.mid, whoever wrote it""",
     ),
     "demo": (
         "a recording to MIDI, a picture and a sound to listen to",
         """\
 Transcribes the recording that comes with the book, or RECORDING, and writes beside the MIDI file a picture
-(the log-CQT with the notes on it) and a sound (left the recording, right the transcription). Called again it writes
-beside what is there, my-2.mid after my.mid; with --force it replaces that.""",
+(the log-CQT with the notes on it) and a sound (left the recording, right the transcription). Called again it replaces
+them, unless they were changed since or are somebody else's.""",
         """\
 examples:
   amt-nb demo                           writes to out/
@@ -281,7 +277,8 @@ examples:
 Finds where in SCORE (MIDI, or MusicXML with its repeats written out) every 20 ms of RECORDING is, through repeats, cuts
 and jumps, at another pitch or tuning, and writes a table: recording_s, score_s, score_beat (quarter notes), confidence.
 A jump is a step from one row to the next. What was found is said in words; the exit code is 0 only when all was written.
-Files that are there already are left alone unless --force is given; recording and score are never written over.""",
+What is there already is replaced only where amt-nb wrote it from the same files and nobody has changed it since, or with
+--force; recording and score are never written over.""",
         """\
 examples:
   amt-nb align take.flac sonata.mid                        writes take.csv
@@ -292,20 +289,47 @@ examples:
 }
 
 # %% ../../nbs/workshop/cli.ipynb #fcd2ba5f
+def own_decoding(weights: str = "piano-100k") -> dict:
+    """How weights of the book turn probabilities into notes, from their header alone; empty where they are missing."""
+    import json
+    import amt_nb
+
+    try:
+        with open(Path(amt_nb.__file__).parent / "weights" / f"{weights}.safetensors", "rb") as file:
+            header = json.loads(file.read(min(1 << 20, int.from_bytes(file.read(8), "little"))))
+        return json.loads(header["__metadata__"]["config"])["decode"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
 def add_model_options(parser) -> None:
     """Adds the options of everything that transcribes."""
+    default = {k: f"the weights' own; piano-100k: {v:g}" for k, v in own_decoding().items() if "threshold" in k}
     parser.add_argument(
         "--weights",
         type=filled,
         metavar="W",
         help="weights: a .safetensors file or the name of one of the book (default: piano-100k)",
     )
-    parser.add_argument("--min-note-ms", type=whole(0, 10_000), metavar="MS", help="shortest note that is written")
     parser.add_argument(
-        "--onset-threshold", type=fraction, metavar="P", help="an onset counts from this probability on, 0..1"
+        "--min-note-ms",
+        type=whole(0, 10_000),
+        metavar="MS",
+        help="leave out notes shorter than this, the others as they are (default: 0)",
     )
     parser.add_argument(
-        "--frame-threshold", type=fraction, metavar="P", help="a key sounds from this probability on, 0..1"
+        "--onset-threshold",
+        type=fraction,
+        metavar="P",
+        help="an onset counts from this probability on, 0..1 "
+        f"(default: {default.get('onset_threshold', 'as the weights say')})",
+    )
+    parser.add_argument(
+        "--frame-threshold",
+        type=fraction,
+        metavar="P",
+        help="a key sounds from this probability on, 0..1 "
+        f"(default: {default.get('frame_threshold', 'as the weights say')})",
     )
     parser.add_argument("--no-progress", dest="progress", action="store_false", help="say nothing until it is done")
 
@@ -395,7 +419,7 @@ def add_demo(commands) -> None:
     add_model_options(parser)
 
 # %% ../../nbs/workshop/cli.ipynb #508b0e23
-ADD = [add_transcribe, add_demo, add_align, add_prepare, add_train, add_evaluate]
+ADD = [add_transcribe, add_demo, add_align, add_score, add_prepare, add_train, add_evaluate]
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from .settings import UserError, read_ini, to_number, user_file
 from .terminal import printable
+from .written import is_own
 
 # %% ../../nbs/workshop/cli_options.ipynb #78c20f4a
 KINDS = ((stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"), (stat.S_ISCHR, "a device"), (stat.S_ISBLK, "a device"))
@@ -59,36 +60,40 @@ def identities(path) -> set:
     return found | {(status.st_dev, status.st_ino)}
 
 
-def check_output(path, *inputs, force: bool = False, make: bool = False) -> None:
+def check_output(path, *sources, read=(), force: bool = False, make: bool = False) -> None:
     """UserError unless `path` can be written and nobody loses by it; its folder is made, last of all, when `make`.
 
-    It is none of the `inputs`; what is there already is replaced with `force` only, and never what is no ordinary file.
+    sources: what it is made from; read: what else the command reads. It is none of these. What is there already is
+    replaced when it was written from the same sources and not changed since, else with `force` only.
     """
     path, target = Path(path), Path(os.path.realpath(path))
+    folder = target.parent if path.is_symlink() else path.parent
     try:
-        if identities(path) & set().union(*map(identities, inputs)):
+        if identities(path) & set().union(*map(identities, (*sources, *read))):
             raise UserError(f"{path} is read by this very command: choose another output with -o")
         if target.is_symlink():
             raise UserError(f"{path} is a link that leads to itself")
         if target.exists():
-            _check_existing(path, target, force)
+            _check_existing(path, target, force or is_own(target, *sources))
         if make:
             target.parent.mkdir(parents=True, exist_ok=True)
         if not target.parent.is_dir():
-            raise UserError(f"{path}: the folder {target.parent} does not exist")
+            raise UserError(f"{path}: the folder {folder} does not exist")
         target.exists()  # once more: a name that is too long is one only in a folder that is there
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror or error}") from None
     if not os.access(target.parent, os.W_OK | os.X_OK):
-        raise UserError(f"{path} cannot be written: the folder {target.parent} is read-only")
+        raise UserError(f"{path} cannot be written: the folder {folder} is read-only")
 
 # %% ../../nbs/workshop/cli_options.ipynb #afaeb8f4
-def _check_existing(path: Path, target: Path, force: bool) -> None:
+def _check_existing(path: Path, target: Path, may_go: bool) -> None:
     """UserError unless what is at `path` (`target`, where links lead) may be replaced."""
     if not target.is_file():
         raise UserError(f"{path} is no ordinary file and is left alone")
-    if not force:
-        raise UserError(f"{path} is there already and is left alone: --force replaces it, -o writes elsewhere")
+    if not may_go:
+        raise UserError(
+            f"{path} is there already, and not as amt-nb wrote it from this input: --force replaces it, -o writes elsewhere"
+        )
     if not os.access(target, os.W_OK):
         raise UserError(f"{path} is write-protected and is left alone")
 
@@ -121,7 +126,7 @@ def plan(jobs, inputs=(), force: bool = False, make: bool = False) -> tuple[list
                     raise UserError(
                         f"{path} would be written for {source}, and this very command reads it: choose another output with -o"
                     )
-                check_output(path, force=force, make=make)
+                check_output(path, source, force=force, make=make)
             good.append((source, paths))
         except UserError as error:
             bad.append((source, error))
@@ -210,7 +215,10 @@ def add_command(commands, name: str, run, texts: tuple[str, str, str], uses=()):
 def add_force(parser) -> None:
     """Adds the option of everything that writes files where others may lie."""
     parser.add_argument(
-        "-f", "--force", action="store_true", help="replace files that are there already (never one that is read)"
+        "-f",
+        "--force",
+        action="store_true",
+        help="replace files that are there already, whoever wrote them (never one that is read)",
     )
 
 # %% ../../nbs/workshop/cli_options.ipynb #6c9be311
