@@ -85,7 +85,7 @@ def notes(tmp_path_factory):
 
 
 def test_extras_are_beyond_the_core():
-    assert {"scipy", "torch", "matplotlib", "numba", "music21"} <= set(BEYOND)
+    assert {"scipy", "matplotlib", "numba", "music21", "pytest"} <= set(BEYOND)
     assert not {"numpy", "soundfile", "soxr", "mido"} & set(BEYOND)
 
 
