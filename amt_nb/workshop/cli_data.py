@@ -15,6 +15,7 @@ from .cli_options import weights_read
 from .extras import needs
 from .settings import SIZES, UserError
 from .terminal import complain, printable
+from .written import remember
 
 # %% ../../nbs/workshop/cli_data.ipynb #f7b58221
 TEACH_DATA = {
@@ -223,7 +224,7 @@ def check_metrics(args, recordings=()) -> None:
     if Path(args.json).suffix.lower() != ".json":
         raise UserError(f"{args.json}: the metrics are written as JSON, and the file's name ends in .json")
     read = [x for r in recordings for x in (r.audio, r.notes) if isinstance(x, (str, Path))]
-    check_output(args.json, *weights_read(args), *read, force=args.force)
+    check_output(args.json, read=[*weights_read(args), *read], force=args.force)
 
 # %% ../../nbs/workshop/cli_data.ipynb #7c11ad06
 def run_evaluate(args) -> int:
@@ -253,7 +254,7 @@ def run_evaluate(args) -> int:
     print(_row(f"mean of {len(rows)}", mean))
     if args.json:
         told = {"role": args.role, "mean": mean, "recordings": rows, "failed": failed}
-        atomic_write(args.json, (json.dumps(told, indent=1) + "\n").encode())
+        remember([atomic_write(args.json, (json.dumps(told, indent=1) + "\n").encode())])
     return 1 if failed else 0
 
 # %% ../../nbs/workshop/cli_data.ipynb #561192e6
