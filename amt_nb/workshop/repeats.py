@@ -98,13 +98,17 @@ def complete(group: list, kinds: list) -> list[str]:
     for b in group:
         b.numbers = b.numbers or [taken + 1]
         taken = max(taken, *b.numbers)
-    last = group[-1]
+    last, named = group[-1], sorted({n for b in group for n in b.numbers})
+    missing = sorted(set(range(1, taken + 1)) - set(named))
+    if missing and len(group) > 1:  # a pass that no ending names is not played
+        taken = len(named)
+        for b in group:
+            b.numbers = [named.index(n) + 1 for n in b.numbers]
     for b in group:
         b.group_last, b.passes = last.last, taken
     closed = ["backward" in kinds[b.last] for b in group]
     if len(group) == 1 and closed[0] and 1 in last.numbers:  # '1' alone: the last pass has no bracket
         last.passes = taken + 1
-    missing = sorted(set(range(1, taken + 1)) - {n for b in group for n in b.numbers})
     jumping = any(kinds[b.last] & {"dacapo", "dalsegno"} for b in group)
     if missing and len(group) > 1:
         words.append(("no ending for pass " + ", ".join(map(str, missing)), group[0].first))
