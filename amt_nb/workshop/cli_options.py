@@ -67,7 +67,7 @@ def check_output(path, *sources, read=(), force: bool = False, make: bool = Fals
     replaced when it was written from the same sources and not changed since, else with `force` only.
     """
     path, target = Path(path), Path(os.path.realpath(path))
-    folder = target.parent if path.is_symlink() else path.parent
+    folder = target.parent if os.path.islink(path) else path.parent
     try:
         if identities(path) & set().union(*map(identities, (*sources, *read))):
             raise UserError(f"{path} is read by this very command: choose another output with -o")
