@@ -86,7 +86,7 @@ def _parse(name, tempo=84.0):
     """Notes of a music21 score; `tempo` in quarters a minute where it has none; UserError when it cannot be read."""
     music21 = _music21()
     try:
-        score = music21.corpus.parse(name)
+        score = music21.corpus.parse(name, forceSource=True)  # not from pickles in a folder that all users share
     except Exception as e:
         raise UserError(f"music21 cannot read its score {name}: {type(e).__name__}") from None
     marks = [m.getQuarterBPM() for m in score.recurse().getElementsByClass("MetronomeMark") if m.number]
