@@ -200,6 +200,12 @@ def test_grace_cue_and_unpitched_notes_are_left_out_in_words(here):
     assert "2 grace notes" in words and "1 cue note " in words and "1 note without pitch" in words
 
 
+def test_a_grace_note_of_cue_size_takes_no_time(here):
+    """As MuseScore 2 writes them: grace, cue, and a drawn type, which is no length."""
+    small = f"<note><grace/><cue/>{pitch_xml(59)}<type>eighth</type></note>"
+    assert one_part(here, note_xml(60, 4) + small + small, note_xml(61, 4)) == [(0, 2, 60), (2, 2, 61)]
+
+
 @pytest.mark.parametrize(
     ("pitch", "found"),
     [

@@ -113,7 +113,7 @@ def read_note(element, part: Part, start: int, counts: Counter):
         elif tag == "notations":
             for tied in e.iterfind("tied"):
                 tie |= {"start": TIED_ON, "stop": TIED_BACK, "continue": 3}.get(tied.get("type"), 0)
-        elif tag in LEFT_OUT:
+        elif tag in LEFT_OUT and out != "grace":  # a grace note of cue size takes no time either
             out = tag if tag != "unpitched" else out or tag
     if out == "grace":
         counts["grace"] += 1
