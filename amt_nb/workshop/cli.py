@@ -448,6 +448,8 @@ def run(argv) -> int:
     """Parses and carries out the command line `argv`; returns its exit code."""
     import warnings
 
+    if "matplotlib" not in sys.modules:
+        os.environ["MPLBACKEND"] = "agg"  # pictures go into files; a backend that is not there would be an error
     try:
         args = make_parser().parse_args(argv)
         with warnings.catch_warnings():
