@@ -148,23 +148,29 @@ def test_programs_drums_and_key_signature():
 
 
 def in_ticks(notes, ticks_per_s=1920):
-    """Notes as a sorted list of (instrument, pitch, onset, offset, velocity), times in ticks, none shorter than a tick."""
+    """Notes as a sorted list of (instrument, pitch, onset, velocity, offset), times in ticks, none shorter than a tick."""
     on = np.round(notes["onset_s"] * ticks_per_s).astype(int)
     off = np.maximum(np.round(notes["offset_s"] * ticks_per_s).astype(int), on + 1)
-    columns = notes["instrument"], notes["pitch"], on, off, notes["velocity"]
+    columns = notes["instrument"], notes["pitch"], on, notes["velocity"], off
     return sorted(zip(*(c.tolist() for c in columns)))
+
+
+def as_they_were(again, notes):
+    """True for the same notes in ticks; an end may be a tick early, where the overlap was shorter than a tenth of a ms."""
+    a, b = np.array(in_ticks(again)).reshape(-1, 5), np.array(in_ticks(notes)).reshape(-1, 5)
+    return a.shape == b.shape and (a[:, :4] == b[:, :4]).all() and np.isin(b[:, 4] - a[:, 4], (0, 1)).all()
 
 
 @FAST
 @given(st.one_of(some_notes(n_max=14, instruments=1), some_notes(n_max=14, instruments=1, pitch=(60, 61), span=1.0)))
 def test_what_is_written_is_read_however_notes_overlap(notes):
-    assert in_ticks(midi_module.read_midi(midi_module.midi_bytes(notes))) == in_ticks(notes)
+    assert as_they_were(midi_module.read_midi(midi_module.midi_bytes(notes)), notes)
 
 
 @FAST
 @given(some_notes(n_max=4))
 def test_what_is_written_is_read_for_all_instruments(notes):
-    assert in_ticks(midi_module.read_midi(midi_module.midi_bytes(notes))) == in_ticks(notes)
+    assert as_they_were(midi_module.read_midi(midi_module.midi_bytes(notes)), notes)
 
 
 def test_a_hair_of_an_overlap_needs_no_second_channel():
