@@ -155,7 +155,11 @@ def make_fabric(config: TrainConfig):
         precision = "bf16-mixed" if cuda and torch.cuda.is_bf16_supported() else "32-true"
     accelerator = "cpu" if config.accelerator == "auto" and not cuda else config.accelerator
     strategy = "ddp" if config.strategy == "auto" and config.devices > 1 else config.strategy
-    return Fabric(accelerator=accelerator, devices=config.devices, strategy=strategy, precision=precision)
+    try:
+        return Fabric(accelerator=accelerator, devices=config.devices, strategy=strategy, precision=precision)
+    except (ValueError, TypeError, RuntimeError, ImportError) as e:
+        asked = f"train_accelerator {accelerator}, train_devices {config.devices}, train_precision {precision}"
+        raise UserError(f"{asked}: not on this machine ({' '.join(str(e).split())[:150]})") from None
 
 # %% ../../nbs/transcription/14_training.ipynb #1494ddf7
 def average_gradients(parameters, n_processes: int, add=None) -> None:
@@ -177,7 +181,7 @@ class _Update:
 
     def __init__(self, turn, models, trainable, config, fabric):
         self.turn, self.config, self.fabric = turn, config, fabric
-        if not turn.trains or (unknown := set(turn.trains) - set(models)):
+        if not turn.trains or set(turn.trains) - set(models):
             raise UserError(f"turn {turn.name!r} trains {turn.trains}; the models are {tuple(models)}")
         mine = {id(p): p for name in turn.trains for p in models[name].parameters() if id(p) in trainable}
         self.on, self.off = list(mine.values()), [p for i, p in trainable.items() if i not in mine]

@@ -146,7 +146,7 @@ def train_vae(pools: Pools, folder, size: str, changes: dict, seed: int):
         batches,
         config,
         folder and Path(folder) / "vae",
-        about={"vae": about},
+        about={"vae": about, "data": pools.identity, "condition": sizes},
     )
     return history.models["vae"].eval().requires_grad_(False), about
 
@@ -191,7 +191,8 @@ def train_latent(
         "decode": of(DecodeConfig, "decode"),
     }
     torch.manual_seed(config.seed + 1)
-    models = {"vae": vae, "G": AudioToLatent(about["G"]), "F": LatentToAudio(of(TranslatorConfig, "f"))}
+    given = {"data": pools.identity, "condition": sizes, "cycle": objective, "F": of(TranslatorConfig, "f")}
+    models = {"vae": vae, "G": AudioToLatent(about["G"]), "F": LatentToAudio(given["F"])}
     if cycle:
         models |= _discriminators(of)
     turns, state = _turns(objective, supervised, cycle)
@@ -205,6 +206,6 @@ def train_latent(
         folder and Path(folder) / ("cycle" if cycle else "paired"),
         validator(features, model_of),
         state=state,
-        about=about,
+        about=about | given,
     )
     return history, {"G": history.models["G"], "vae": vae}, about

@@ -86,16 +86,22 @@ def save_checkpoint(folder, state: dict) -> Path:
 # %% ../../nbs/workshop/checkpoints.ipynb #57c125a8
 def _read_checkpoint(path) -> dict:
     """The state in one checkpoint file; UserError when it is not whole."""
-    data = Path(path).read_bytes()
+    try:
+        data = Path(path).read_bytes()
+    except OSError as e:
+        raise UserError(f"{path} cannot be read ({e.strerror or e})") from None
     cut = len(data) - 32 - len(_MAGIC)
     if cut < 0 or data[cut:-32] != _MAGIC or blake2b(data[:cut], digest_size=32).digest() != data[-32:]:
         raise UserError(f"{path} is damaged")
     from io import BytesIO
 
     try:
-        return torch.load(BytesIO(data[:cut]), map_location="cpu", weights_only=True)
+        state = torch.load(BytesIO(data[:cut]), map_location="cpu", weights_only=True)
     except Exception as e:
         raise UserError(f"{path} is not a checkpoint of this book ({type(e).__name__})") from None
+    if not isinstance(state, dict):
+        raise UserError(f"{path} is not a checkpoint of this book")
+    return state
 
 
 def load_checkpoint(folder) -> dict | None:

@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['TEACH_DATA', 'CONDITION_SETTINGS', 'TRAINING_SETTINGS', 'ROLES', 'METRICS', 'add_data', 'add_jobs', 'recordings_of',
-           'features_of', 'settings_given', 'run_prepare', 'check_run', 'run_train', 'evaluate_one', 'labelled',
-           'check_metrics', 'run_evaluate', 'add_prepare', 'add_train', 'add_evaluate']
+           'features_of', 'left_out', 'settings_given', 'run_prepare', 'check_run', 'run_train', 'evaluate_one',
+           'labelled', 'check_metrics', 'run_evaluate', 'add_prepare', 'add_train', 'add_evaluate']
 
 # %% ../../nbs/workshop/cli_data.ipynb #6a4fa37b
+import sys
 from pathlib import Path
 
 from .cli_options import add_command, add_force, check_output, filled, number, ratio, whole
@@ -90,24 +91,39 @@ def recordings_of(args):
     if args.cache:
         places = dataclasses.replace(places, cache=Path(args.cache))
     for item in args.data:
-        name, _, folder = item.partition("=")
+        name, equals, folder = item.partition("=")
+        if equals and not folder or folder and name == "embedded":
+            raise UserError(f"--data {item}: write SET=FOLDER; embedded has no folder")
         if name == "embedded":
             needs("--data embedded", "music21", "midirenderer", "pretty_midi", "scipy")
         if folder and name in {f.name for f in dataclasses.fields(places)}:
             places = dataclasses.replace(places, **{name: Path(folder).expanduser()})
         found += dataset(name, places, args.size)
+    ids = [r.id for r in found]
+    if twice := sorted({i for i in ids if ids.count(i) > 1} if len(set(ids)) < len(ids) else ()):
+        raise UserError(f"--data names {twice[0]} twice: each data set once")
     return found, places
 
 # %% ../../nbs/workshop/cli_data.ipynb #e7cc146e
-def features_of(args, changes=None) -> list:
-    """The prepared recordings of args.data, computed where the cache has not got them. changes: settings by prefix."""
+def features_of(args, changes=None, listed=None) -> tuple[list, list]:
+    """(prepared recordings, (id, reason) of those left out) of args.data, computed where the cache has not got them.
+
+    changes: settings by prefix. listed: what `recordings_of` gave, where it was asked already.
+    """
     from amt_nb.workshop.corpora import prepare
     from amt_nb.cqt import CQTConfig
     from amt_nb.workshop.settings import fill
 
-    recordings, places = recordings_of(args)
+    (recordings, places), failures = listed or recordings_of(args), []
     config = fill(CQTConfig, args.size, "cqt", **(changes or {}).get("cqt", {}))
-    return prepare(recordings, places.cache, config, n_jobs=args.jobs or -1)
+    return prepare(recordings, places.cache, config, n_jobs=args.jobs or -1, failures=failures), failures
+
+
+def left_out(failures: list, of: int, verb: str) -> int:
+    """Exit code of a command on `of` recordings, 1 when some were left out, which is then said."""
+    if failures:
+        print(f"amt-nb: {verb} without {len(failures)} of {of} recordings, which are named above", file=sys.stderr)
+    return 1 if failures else 0
 
 # %% ../../nbs/workshop/cli_data.ipynb #d0be0ba6
 CONDITION_SETTINGS = {"direct": ("harmonic", "augment")} | dict.fromkeys(
@@ -142,11 +158,11 @@ def run_prepare(args) -> int:
     needs("prepare", "joblib")
     from amt_nb.workshop.corpora import table
 
-    features = features_of(args)
+    features, failures = features_of(args)
     if not features:
         raise UserError("no recording could be prepared")
     print(table(features))
-    return 0
+    return left_out(failures, len(features) + len(failures), "prepared")
 
 # %% ../../nbs/workshop/cli_data.ipynb #b6b52909
 def check_run(folder) -> Path:
@@ -177,15 +193,21 @@ def run_train(args) -> int:
                 raise UserError(f"--set {key} and --{option} say the same thing twice: give one of them")
             changes[prefix][field] = getattr(args, option)
     if args.seed is not None:
-        changes.setdefault("cycle", {}).setdefault("seed", args.seed)
+        if args.condition == "cycle":
+            changes.setdefault("cycle", {}).setdefault("seed", args.seed)
         changes.setdefault("pool", {}).setdefault("seed", args.seed)
-    pool, features = changes.pop("pool", {}), features_of(args, changes)
-    from amt_nb.transcription.conditions import train_condition  # what takes seconds to import comes last
+    listed = recordings_of(args)
+    from amt_nb.transcription.conditions import (
+        check_changes,
+        train_condition,
+    )  # takes seconds: paths are looked at first
 
-    history, weights = train_condition(args.condition, features, args.folder, args.size, changes, pool)
+    check_changes(args.condition, args.size, changes)
+    features, failures = features_of(args, changes, listed)
+    history, weights = train_condition(args.condition, features, args.folder, args.size, changes)
     best = f", best {history.best['metrics']}" if history.best else ""
     print(f"{weights}: condition {args.condition}, {history.step} steps in {history.seconds:.0f} s{best}")
-    return 0
+    return left_out(failures, len(listed[0]), "trained")
 
 # %% ../../nbs/workshop/cli_data.ipynb #98858d8f
 ROLES = {"test": ("test", "real_test"), "validation": ("validation", "real_val")}
@@ -210,9 +232,15 @@ def _row(name: str, metrics: dict) -> str:
 def labelled(args) -> list:
     """The labelled recordings of args.role in args.data; UserError when there is none."""
     roles = ROLES.get(args.role, (args.role,))
-    found = [r for r in recordings_of(args)[0] if r.role in roles and r.audio is not None and r.notes is not None]
+    named = [r for r in recordings_of(args)[0] if r.role in roles]
+    found = [r for r in named if r.audio is not None and r.notes is not None]
     if not found:
         raise UserError(f"no labelled recording of role {args.role} in {' '.join(args.data)}")
+    if rest := len(named) - len(found):
+        print(
+            f"amt-nb: note: {rest} of {len(named)} recordings have no sound or no labels: not evaluated",
+            file=sys.stderr,
+        )
     return found[: args.limit]
 
 
@@ -251,9 +279,9 @@ def run_evaluate(args) -> int:
     if not rows:
         raise UserError(f"none of {len(chosen)} recordings could be evaluated")
     mean = mean_scores(list(rows.values()))
-    print(_row(f"mean of {len(rows)}", mean))
+    print(_row(f"mean of {len(rows)}" + (f" of {len(chosen)}" if failed else ""), mean))
     if args.json:
-        told = {"role": args.role, "mean": mean, "recordings": rows, "failed": failed}
+        told = {"role": args.role, "mean": mean, "of": len(chosen), "recordings": rows, "failed": failed}
         remember([atomic_write(args.json, (json.dumps(told, indent=1) + "\n").encode())])
     return 1 if failed else 0
 

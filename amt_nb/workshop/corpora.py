@@ -49,6 +49,12 @@ class Features:
     roll_path: str | None = field(default=None, repr=False)
     notes_path: str | None = field(default=None, repr=False)
 
+    @property
+    def content(self):
+        "Text that names the recording, its role, and its files, which are named by what they hold."
+        names = [p and Path(p).name for p in (self.cqt_path, self.roll_path, self.notes_path)]
+        return " ".join(map(str, (self.id, self.role, self.piece, self.frames, *names)))
+
     def cqt(self, start=0, n=None):
         "float32 (n, 352) from frame start on; beyond the end: silence (-1)."
         n = self.frames - start if n is None else n

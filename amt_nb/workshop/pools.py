@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from .files import checksum
 from .grids import CHUNK_FRAMES, FPS, N_KEYS
 from .settings import Real, UserError, Whole, Word
 
@@ -43,6 +44,17 @@ class Pools:
         "{'paired': minutes, 'audio': minutes, 'score': minutes}"
         return {k: round(len(getattr(self, k)) * CHUNK_FRAMES / FPS / 60, 2) for k in ("paired", "audio", "score")}
 
+    @property
+    def identity(self):
+        """{'recordings': how many, 'features': checksum of what their files hold, 'paired' ...: of the chosen chunks}.
+
+        Prepared files are named by their content, so names say enough; a run goes on with nothing else (see `fit`).
+        """
+        names = sorted(f.content for f in self.features)
+        chosen = {k: checksum(getattr(self, k)) for k in ("paired", "audio", "score")}
+        text = np.frombuffer("\n".join(names).encode(), np.uint8)
+        return {"recordings": len(names), "features": checksum(text), **chosen}
+
 # %% ../../nbs/workshop/pools.ipynb #8996b2e3
 @dataclass(frozen=True)
 class PoolConfig:
@@ -61,7 +73,7 @@ def parse_ratio(ratio):
         p = [float(x) for x in str(ratio).split(":")]
     except ValueError:
         p = []
-    if len(p) not in (2, 3) or min(p) < 0 or not sum(p):
+    if len(p) not in (2, 3) or not all(0 <= x <= 1e9 for x in p) or not sum(p):
         raise UserError(f"ratio {ratio!r}: write paired:unpaired, like 1:9 or 0:1, or paired:audio:score, like 1:90:1")
     return tuple(p) if len(p) == 3 else (p[0], p[1], p[1])
 
@@ -92,6 +104,8 @@ def split(features, config=PoolConfig(), **changes):
     ]  # sound, notes
     if c.unpaired not in ("same", "disjoint"):
         raise UserError(f"pool_unpaired is {c.unpaired!r}: choose same or disjoint")
+    if c.minutes and not p:
+        raise UserError(f"ratio {c.ratio} has no pairs, and {c.minutes:g} minutes of pairs were asked for: which?")
     queue = chunk_queue(features, of(True, True), c.seed)
     per_minute = 60 * FPS / CHUNK_FRAMES
     n = round(c.minutes * per_minute) if c.minutes and p else round(len(queue) * p / (p + max(a, s)))

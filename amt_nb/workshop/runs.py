@@ -27,11 +27,12 @@ from .weights import save_weights
 
 # %% ../../nbs/workshop/runs.ipynb #29b29d28
 def _line(text: str) -> dict | None:
-    """A log line as a dict, or None where a kill cut it short."""
+    """A log line as a dict with its step, or None where a kill cut it short."""
     try:
-        return json.loads(text)
-    except ValueError:
+        record = json.loads(text)
+    except (ValueError, RecursionError):
         return None
+    return record if isinstance(record, dict) and isinstance(record.get("step"), int) else None
 
 # %% ../../nbs/workshop/runs.ipynb #e320e7f2
 class Log:
@@ -39,7 +40,7 @@ class Log:
 
     def __init__(self, folder, step):
         self.path = folder and folder / "log.jsonl"
-        lines = self.path.read_text().splitlines() if folder and self.path.exists() else []
+        lines = self.path.read_text(errors="replace").splitlines() if folder and self.path.exists() else []
         self.records = [r for r in map(_line, lines) if r and r["step"] <= step]
         if folder and len(self.records) != len(lines):
             atomic_write(self.path, "".join(json.dumps(r) + "\n" for r in self.records).encode())
@@ -128,17 +129,8 @@ def save_run(run) -> None:
         )
 
 # %% ../../nbs/workshop/runs.ipynb #263d3450
-def resume_run(run) -> None:
-    """Go on from the newest whole checkpoint; UserError when it belongs to another configuration."""
-    state = load_checkpoint(run.folder) if run.folder else None
-    if state is None:
-        return
-    wrong = differences(json.loads(state["identity"]), run.identity)
-    if wrong:
-        raise UserError(
-            f"{run.folder} holds a run of another configuration ({'; '.join(wrong[:3])}"
-            f"{' …' if len(wrong) > 3 else ''}): give another folder, or the old configuration"
-        )
+def _take_back(run, state: dict) -> None:
+    """Put everything of a run back to what `save_run` wrote."""
     for n, s in state["models"].items():
         run.models[n].load_state_dict(s)
     for u in run.updates:
@@ -150,6 +142,23 @@ def resume_run(run) -> None:
     run.meter.load_state_dict(own["meter"], run.fabric.device)
     set_rng_state(own["rng"])
     run.step, run.best, run.before_s = state["step"], state["best"], state["seconds"]
+
+
+def resume_run(run) -> None:
+    """Go on from the newest whole checkpoint; UserError when it belongs to another configuration."""
+    state = load_checkpoint(run.folder) if run.folder else None
+    if state is None:
+        return
+    try:
+        wrong = differences(json.loads(state["identity"]), run.identity)
+        if not wrong:
+            return _take_back(run, state)
+    except (KeyError, IndexError, TypeError, ValueError, RuntimeError, AttributeError) as e:
+        raise UserError(f"the checkpoint in {run.folder} is of another version ({type(e).__name__}: {e})") from None
+    raise UserError(
+        f"{run.folder} holds a run of another configuration ({'; '.join(d[:200] for d in wrong[:3])}"
+        f"{' …' if len(wrong) > 3 else ''}): give another folder, or the old configuration"
+    )
 
 # %% ../../nbs/workshop/runs.ipynb #d5bf052e
 def save_average(run, name) -> None:
