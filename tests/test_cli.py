@@ -15,6 +15,7 @@ import soundfile
 
 from amt_nb.workshop import cli
 from amt_nb.workshop.cli_data import TEACH_DATA
+from amt_nb.workshop.cli_score import TEACH_SCORE
 from amt_nb.notes import as_notes
 from amt_nb.workshop.midi import read_midi
 from amt_nb.workshop.synth import render
@@ -22,7 +23,7 @@ from amt_nb.workshop.synth import render
 ROOT = Path(__file__).resolve().parents[1]
 TUNE = as_notes([0.2, 0.7, 1.2], [0.6, 1.1, 1.9], [60, 64, 67])
 
-TEACH = cli.TEACH | TEACH_DATA
+TEACH = cli.TEACH | TEACH_DATA | TEACH_SCORE
 
 
 def amt_nb(*words, **kw):
