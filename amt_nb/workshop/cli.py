@@ -274,7 +274,7 @@ examples:
     "align": (
         "a recording and its score to a table of times",
         """\
-Finds where in SCORE (MIDI, or MusicXML with its repeats written out) every 20 ms of RECORDING is, through repeats, cuts
+Finds where in SCORE (MIDI, MusicXML or kern, repeats written out) every 20 ms of RECORDING is, through repeats, cuts
 and jumps, at another pitch or tuning, and writes a table: recording_s, score_s, score_beat (quarter notes), confidence.
 A jump is a step from one row to the next. What was found is said in words; the exit code is 0 only when all was written.
 What is there already is replaced only where amt-nb wrote it from the same files and nobody has changed it since, or with
@@ -361,7 +361,7 @@ def add_align(commands) -> None:
     parser.add_argument(
         "recording", type=filled, metavar="RECORDING", help="sound file: wav, flac, ogg, mp3; any length"
     )
-    parser.add_argument("score", type=filled, metavar="SCORE", help=".mid, .midi, .mxl, .musicxml or .xml")
+    parser.add_argument("score", type=filled, metavar="SCORE", help=".mid, .midi, .mxl, .musicxml, .xml or .krn")
     parser.add_argument(
         "-o",
         "--out",
