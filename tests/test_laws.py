@@ -20,7 +20,7 @@ NOTEBOOKS = [ROOT / "index.ipynb", *CHAPTERS, *sorted((BOOK / "experiments").glo
 CHAPTER_OF = {house.module_of(p): p for p in CHAPTERS if house.module_of(p)}
 HEAVY = {
     "torch", "librosa", "soundfile", "matplotlib", "lightning", "music21", "numba", "pretty_midi", "mir_eval", "nnAudio", "pandas",
-    "sklearn",
+    "sklearn", "av", "lxml", "midirenderer",
 }  # fmt: skip
 MAY_LOAD_TORCH = {  # what defines nets, trains them or compiles kernels; everything else starts without torch and numba
     "transcription.score_vae", "transcription.translators", "transcription.discriminators", "transcription.cycle",
