@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LAYOUT_DTYPE', 'MOST_BARS', 'MAX_HOURS', 'MUSICXML', 'MIDI', 'KERN', 'READERS', 'extrapolate', 'Score', 'midi_bars',
-           'quarter_ticks', 'read_midi_score', 'visits', 'played_score', 'read_written_score', 'read_musicxml_score',
-           'read_kern_score', 'read_score', 'bar_lines', 'bar_length', 'sign_borders']
+           'quarter_ticks', 'read_midi_score', 'visits', 'told', 'played_score', 'read_written_score',
+           'read_musicxml_score', 'read_kern_score', 'read_score', 'bar_lines', 'bar_length', 'sign_borders']
 
 # %% ../../nbs/workshop/scores.ipynb #82a63aaa
 from dataclasses import dataclass
@@ -135,6 +135,15 @@ def visits(bars, names=None) -> list[str]:
     return out
 
 
+def told(odd: list, names: list) -> list[str]:
+    """A sentence for each kind of oddity in [(what, bar)], with the names of the first bars that have it."""
+    where = {}
+    for what, bar in odd:
+        where.setdefault(what, []).append(names[bar])
+    more = lambda bars: f" and {len(bars) - 6} more" if len(bars) > 6 else ""
+    return [f"bar {', '.join(bars[:6])}{more(bars)}: {what}" for what, bars in where.items()]
+
+
 def played_score(written, name: str = "") -> Score:
     """The `Score` of a `Written` one: repeats played, ties joined, its tempos obeyed; what was odd is in its words."""
     order, odd = bars_in_order(written.marks) if written.order is None else (written.order, [])
@@ -148,7 +157,7 @@ def played_score(written, name: str = "") -> Score:
     layout["beat"] = (table["onset"] - begins[table["bar"]]) / ticks + 1
     for column in ("part", "staff", "voice", "bar"):
         layout[column] = table[column]
-    words = [*written.words, *(f"bar {written.bar_name[bar]}: {what}" for what, bar in odd)]
+    words = [*written.words, *told(odd, written.bar_name)]
     if order != list(range(len(written.marks))):
         words.append(f"its repeats are written out: {len(written.marks)} bars are printed, {len(order)} played")
     bars, voices = visits(order, written.bar_name), tuple(dict.fromkeys(n.voice for n in written.notes))
