@@ -101,6 +101,11 @@ def test_the_core_alone_reads_a_written_score(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+def test_the_core_alone_shows_a_score(tmp_path):
+    done = alone("score", example_recording().with_name("example.musicxml"), "-o", "s.csv", cwd=tmp_path)
+    assert done.returncode == 0 and (tmp_path / "s.csv").exists(), done.stderr
+
+
 MISSED = [
     (["transcribe", "{example}", "--picture"], "--picture", "listen"),
     (["transcribe", "{example}", "--sound"], "--sound", "listen"),
