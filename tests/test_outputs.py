@@ -273,9 +273,9 @@ def test_what_is_no_file_is_neither_read_nor_written(folder, shell, sound, in_ti
     ):
         code, out, err = shell(*words)
         assert code == 1 and out == "" and err.count("\n") == 1 and "x." in err
-    if kind != "folder":  # then the files go into it
-        for words in (["transcribe", "a.wav", "-o", "x.mid", "-f"], ["align", "a.wav", "s.mid", "-o", "x.csv", "-f"]):
-            code, out, err = shell(*words)
+    for words in (["transcribe", "a.wav", "-o", "x.mid"], ["align", "a.wav", "s.mid", "-o", "x.csv"]):
+        for force in ([], ["-f"]) if kind != "folder" else ():  # into a folder the files go
+            code, out, err = shell(*words, *force)
             assert code == 1 and out == "" and err.count("\n") == 1 and "x." in err
     assert digests(folder) == before
     del kept
@@ -439,6 +439,17 @@ def test_a_reader_who_has_gone_and_a_full_disk(folder, capsys, sound, monkeypatc
     assert Path("a.mid").exists() and Path("b.mid").exists()
     err = capsys.readouterr().err
     assert ("No space left" in err) == (code == 1) and err.count("\n") == code
+
+
+@posix
+def test_a_folder_that_is_gone(folder, shell, sound):
+    Path("a.wav").write_bytes(sound)
+    Path("gone").mkdir()
+    os.chdir("gone")
+    (folder / "gone").rmdir()
+    code, out, err = shell("transcribe", "a.wav")
+    assert code == 1 and err.count("\n") == 1 and "a.wav" in err or "is gone" in err
+    assert shell("transcribe", folder / "a.wav", "-o", folder / "a.mid", "--no-progress")[0] == 0
 
 
 def test_streams_that_are_none(folder, sound, monkeypatch):

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['MIDI_SUFFIXES', 'EXTRAS', 'ABOUT', 'TEACH', 'ADD', 'is_folder', 'outputs_of', 'csv_text', 'json_text', 'decoding',
-           'long_enough', 'transcribe_one', 'run_transcribe', 'align_outputs', 'run_align', 'example_recording',
-           'run_demo', 'own_decoding', 'add_model_options', 'add_transcribe', 'add_align', 'add_demo', 'make_parser',
-           'note_unheeded', 'run', 'main']
+           'long_enough', 'bars_for', 'heard_pedal', 'write_notes', 'transcribe_one', 'run_transcribe', 'align_outputs',
+           'run_align', 'example_recording', 'run_demo', 'own_decoding', 'add_model_options', 'add_transcribe',
+           'add_align', 'add_demo', 'make_parser', 'note_unheeded', 'run', 'main']
 
 # %% ../../nbs/workshop/cli.ipynb #65f6d05c
 import argparse
@@ -26,7 +26,7 @@ from .written import remember
 
 # %% ../../nbs/workshop/cli.ipynb #bcc4a053
 MIDI_SUFFIXES = (".mid", ".midi")
-EXTRAS = {"picture": ".png", "sound": ".stereo.ogg", "csv": ".csv", "json": ".json"}
+EXTRAS = {"picture": ".png", "sound": ".stereo.ogg", "csv": ".csv", "json": ".json", "musicxml": ".musicxml"}
 
 
 def is_folder(out, several: bool) -> bool:
@@ -52,14 +52,18 @@ def outputs_of(recording: Path, out, folder: bool, extras=()) -> dict[str, Path]
     return {"midi": midi} | {kind: midi.with_name(midi.stem + EXTRAS[kind]) for kind in extras}
 
 # %% ../../nbs/workshop/cli.ipynb #32e6a5ae
-def csv_text(notes) -> str:
-    """Notes as a table with a header: onset_s, offset_s, pitch, name, velocity."""
+def csv_text(notes, grid=None) -> str:
+    """Notes as a table with a header: onset_s, offset_s, pitch, name, velocity, and with a `BarGrid` bar and beat."""
     from amt_nb.notes import pitch_name
 
     rows = [
         f"{n['onset_s']:.4f},{n['offset_s']:.4f},{n['pitch']},{pitch_name(n['pitch'])},{n['velocity']}" for n in notes
     ]
-    return "\n".join(["onset_s,offset_s,pitch,name,velocity", *rows]) + "\n"
+    header = "onset_s,offset_s,pitch,name,velocity"
+    if grid is not None:
+        header += ",bar,beat"
+        rows = [f"{row},{bar},{beat:.2f}" for row, bar, beat in zip(rows, *grid.place(notes["onset_s"]))]
+    return "\n".join([header, *rows]) + "\n"
 
 
 def json_text(notes, recording: Path, seconds: float, weights: str) -> str:
@@ -94,11 +98,52 @@ def long_enough(notes, min_note_ms: int | None):
     """The notes that last `min_note_ms` milliseconds or more; all of them for None."""
     return notes if min_note_ms is None else notes[notes["offset_s"] - notes["onset_s"] > min_note_ms / 1000 - 1e-6]
 
+# %% ../../nbs/workshop/cli.ipynb #bars0001
+def bars_for(notes):
+    """Bars of a transcription; where too few notes give no beat, a line on standard error and bars of four half seconds."""
+    import numpy as np
+    from amt_nb.transcription.beats import find_beats
+    from amt_nb.workshop.notation import bar_grid
+
+    beats = find_beats(notes)
+    if beats is None or len(beats.time_s) < 2:
+        print("too few notes for beats: the bars are two seconds long", file=sys.stderr)
+        return bar_grid(np.arange(4) * 0.5, np.arange(4), notes)
+    return bar_grid(beats.time_s, beats.place, notes)
+
+
+def heard_pedal(notes, recording, model, level_db: float):
+    """The sustain pedal heard in `recording`, for `write_notes`; level_db: as `transcribe.activations` found it."""
+    from amt_nb.transcription.pedal import hear_pedal, recording_levels
+
+    return hear_pedal(recording_levels(recording, model.cqt, level_db), notes)
+
+# %% ../../nbs/workshop/cli.ipynb #bars0002
+def write_notes(notes, paths: dict[str, Path], pedal=None, beats: bool = False) -> None:
+    """The MIDI file, and the table and score where `paths` names them; beats: with bars in the first two."""
+    from amt_nb.workshop.files import atomic_write
+    from amt_nb.workshop.midi import midi_bytes
+
+    grid = bars_for(notes) if beats or "musicxml" in paths else None
+    if "csv" in paths:
+        atomic_write(paths["csv"], csv_text(notes, grid if beats else None).encode())
+    if beats:
+        from amt_nb.workshop.notation import midi_in_bars
+
+        midi = midi_in_bars(notes, grid, pedal)
+    else:
+        midi = midi_bytes(notes, pedal=pedal)
+    if "musicxml" in paths:
+        from amt_nb.workshop.notation import musicxml_bytes
+
+        score = musicxml_bytes(notes, grid)
+        atomic_write(paths["musicxml"], score)
+    atomic_write(paths["midi"], midi)
+
 # %% ../../nbs/workshop/cli.ipynb #dd38ee04
 def transcribe_one(recording: Path, paths: dict[str, Path], args) -> str:
     """Transcribes `recording` to the files `paths` (see `outputs_of`); returns the line that tells of it."""
     from amt_nb.workshop.files import atomic_write
-    from amt_nb.workshop.midi import write_midi
     from amt_nb.transcription.transcribe import cqt_of, activations, load_model, notes_of
     from amt_nb.workshop.transcription_figures import write_picture, write_stereo
 
@@ -114,13 +159,13 @@ def transcribe_one(recording: Path, paths: dict[str, Path], args) -> str:
             write_picture(paths["picture"], cqt_of(recording, None, model, found.level_db), notes, title)
         if "sound" in paths:
             write_stereo(paths["sound"], recording, notes)
-        if "csv" in paths:
-            atomic_write(paths["csv"], csv_text(notes).encode())
         if "json" in paths:
             atomic_write(
                 paths["json"], json_text(notes, recording, found.seconds, args.weights or "piano-100k").encode()
             )
-        write_midi(notes, paths["midi"])
+        write_notes(
+            notes, paths, heard_pedal(notes, recording, model, found.level_db) if args.pedal else None, args.beats
+        )
     finally:
         bar.close()
     remember(paths.values(), recording)
@@ -229,6 +274,7 @@ def run_demo(args) -> int:
     paths = outputs_of(recording, args.out, folder, ["picture", "sound"])
     for path in paths.values():
         check_output(path, recording, read=weights_read(args), force=args.force, make=folder)
+    args.pedal = args.beats = False
     line = transcribe_one(recording, paths, args)
     print(
         f"recording  {printable(recording)}\nMIDI       {printable(paths['midi'])}  {line.split(' in ')[0]}\n"
@@ -351,6 +397,15 @@ def add_transcribe(commands) -> None:
     )
     parser.add_argument("--csv", action="store_true", help="also OUT.csv: one line a note")
     parser.add_argument("--json", action="store_true", help="also OUT.json")
+    parser.add_argument(
+        "--musicxml",
+        action="store_true",
+        help="also OUT.musicxml: a score on two staves, notes on the nearest beat's parts",
+    )
+    parser.add_argument("--pedal", action="store_true", help="with the sustain pedal, where one is heard (a sketch)")
+    parser.add_argument(
+        "--beats", action="store_true", help="with a tempo map and bars; the table gets bar and beat; no note moves"
+    )
     add_force(parser)
     add_model_options(parser)
 
@@ -446,8 +501,10 @@ def note_unheeded(args) -> None:
 
 def run(argv) -> int:
     """Parses and carries out the command line `argv`; returns its exit code."""
+    import logging
     import warnings
 
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # where it keeps its fonts is not for the user
     if "matplotlib" not in sys.modules:
         os.environ["MPLBACKEND"] = "agg"  # pictures go into files; a backend that is not there would be an error
     try:

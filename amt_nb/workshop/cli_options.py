@@ -74,7 +74,7 @@ def check_output(path, *sources, read=(), force: bool = False, make: bool = Fals
         if target.is_symlink():
             raise UserError(f"{path} is a link that leads to itself")
         if target.exists():
-            _check_existing(path, target, force or is_own(target, *sources))
+            _check_existing(path, target, sources, force)
         if make:
             target.parent.mkdir(parents=True, exist_ok=True)
         if not target.parent.is_dir():
@@ -86,11 +86,11 @@ def check_output(path, *sources, read=(), force: bool = False, make: bool = Fals
         raise UserError(f"{path} cannot be written: the folder {folder} is read-only")
 
 # %% ../../nbs/workshop/cli_options.ipynb #afaeb8f4
-def _check_existing(path: Path, target: Path, may_go: bool) -> None:
+def _check_existing(path: Path, target: Path, sources, force: bool) -> None:
     """UserError unless what is at `path` (`target`, where links lead) may be replaced."""
     if not target.is_file():
         raise UserError(f"{path} is no ordinary file and is left alone")
-    if not may_go:
+    if not force and not is_own(target, *sources):
         raise UserError(
             f"{path} is there already, and not as amt-nb wrote it from this input: --force replaces it, -o writes elsewhere"
         )
