@@ -332,6 +332,9 @@ def test_archives_that_are_none_or_too_large(here):
     (here / "bomb.mxl").write_bytes(packed({"s.xml": document({"A": measures_of()})})[:-40])
     with pytest.raises(UserError, match="bomb.mxl"):
         read_score(here / "bomb.mxl")
+    elsewhere = packed({"b.xml": "<x/>", "in/my song.xml": document({"A": measures_of()})}, "in\\My%20Song.xml")
+    (here / "bomb.mxl").write_bytes(elsewhere)
+    assert len(read_score(here / "bomb.mxl").notes) == 4
     wrong = packed({"a.xml": document({"A": measures_of()}), "b.xml": "<x/>"}, "gone.xml")
     (here / "bomb.mxl").write_bytes(wrong)
     assert "gone.xml" in read_score(here / "bomb.mxl").words[0]

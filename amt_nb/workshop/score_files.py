@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['MAX_BYTES', 'MAX_ENTRIES', 'DECLARATION', 'FIRST_BYTES', 'MAX_PIECE', 'MAX_MEASURES', 'MAX_EVENTS', 'MAX_TAGS',
-           'EVENT', 'END_OF_BAR', 'SAFE', 'bounded_bytes', 'named_in_container', 'is_score_name', 'score_in_archive',
-           'as_utf8', 'score_text', 'check_pieces', 'plain', 'checked_root', 'measures']
+           'EVENT', 'END_OF_BAR', 'SAFE', 'bounded_bytes', 'named_in_container', 'is_score_name', 'plain_name',
+           'score_in_archive', 'as_utf8', 'score_text', 'check_pieces', 'plain', 'checked_root', 'measures']
 
 # %% ../../nbs/workshop/score_files.ipynb #ec6ac6be
 import io
 import re
 import zipfile
+from urllib.parse import unquote
 
 from .settings import UserError
 
@@ -64,6 +65,11 @@ def is_score_name(name: str) -> bool:
     return last.lower().endswith((".xml", ".musicxml")) and not hidden
 
 
+def plain_name(name: str) -> str:
+    """A name in an archive as it may be compared: some programs write it with backslashes, as an address, in capitals."""
+    return unquote(name).replace("\\", "/").removeprefix("./").lstrip("/").lower()
+
+
 def score_in_archive(data: bytes, path, limit: int = MAX_BYTES) -> tuple[bytes, list[str]]:
     """(text, words) of an .mxl archive: the file that its container names, else the first score in it, which is said."""
     try:
@@ -76,7 +82,7 @@ def score_in_archive(data: bytes, path, limit: int = MAX_BYTES) -> tuple[bytes, 
     container = [n for n in names if n.lower() == "meta-inf/container.xml"]
     wanted = named_in_container(_unpacked(archive, container[0], path, 1 << 20)) if container else []
     for name in wanted:
-        found = [n for n in names if n == name] or [n for n in names if n.lower() == name.lower().removeprefix("./")]
+        found = [n for n in names if n == name] or [n for n in names if plain_name(n) == plain_name(name)]
         if found:
             return _unpacked(archive, found[0], path, limit), []
     found = [n for n in names if is_score_name(n)]
