@@ -55,6 +55,10 @@ class HarmonicConfig:
     memory: Whole[0, 4096] = 24  # GRU units in each direction; 0 leaves it out
     hidden: Whole[1, 4096] = 40  # units of the last layer but one
 
+    def __post_init__(self):
+        if unknown := sorted(set(self.blocks) - set(KERNELS)):
+            raise UserError(f"harmonic_blocks: no block is called {unknown[0]!r}; there are {', '.join(KERNELS)}")
+
 # %% ../../nbs/transcription/19_direct.ipynb #4e2df84d
 class HarmonicNet(nn.Module):
     """CQT (B, 1, T, 352) in [−1, 1] -> dict of logits (B, T, 88): 'frame' sounds, 'onset' starts, 'velocity' / 127 if it does.

@@ -115,14 +115,30 @@ def rounded(metrics, digits: int = 4):
 NEEDED = {"id", "date", "commit", "command", "configuration", "runs"}
 
 
+def _is_record(record) -> bool:
+    """True for what `write_record` writes: the parts needed, each of its kind."""
+    kinds = dict(id=str, date=str, commit=str, command=str, configuration=dict, runs=list)
+    if not all(isinstance(record[k], kind) for k, kind in kinds.items()):
+        return False
+    tables = [
+        run.get("metrics") if isinstance(run, dict) and isinstance(run.get("id"), str) else 0 for run in record["runs"]
+    ]
+    return all(isinstance(t, dict) and all(isinstance(role, dict) for role in t.values()) for t in tables)
+
+
 def read_record(path) -> dict:
     """The record in the file at `path`; UserError when it is none."""
     try:
         record = json.loads(Path(path).read_text(encoding="utf-8"))
-    except ValueError:
+    except OSError as e:
+        raise UserError(f"{path} cannot be read: {e.strerror or e}") from None
+    except (ValueError, RecursionError):
         raise UserError(f"{path} is not a record: no JSON") from None
     if not isinstance(record, dict) or NEEDED - set(record):
-        raise UserError(f"{path} is not a record: it lacks {sorted(NEEDED - set(record))}")
+        lacks = sorted(NEEDED - set(record)) if isinstance(record, dict) else sorted(NEEDED)
+        raise UserError(f"{path} is not a record: it lacks {lacks}")
+    if not _is_record(record):
+        raise UserError(f"{path} is not a record: some of its parts are not what write_record writes")
     return record
 
 # %% ../../nbs/workshop/records.ipynb #9c162549
