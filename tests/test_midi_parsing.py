@@ -76,6 +76,10 @@ ODD = {  # name: (file, what is said of it)
     "length over the next track": (
         header(2) + chunk(tune(60, 62) + END, length=40) + chunk(LATER + tune(64, 65) + END), "shorter than its length",
     ),
+    "pressure on pitch 200": (header() + chunk(b"\0\xa0\xc8\x50" + PLAIN), ""),
+    "no end of track, and bytes after it": (header() + chunk(tune(*C_D_E_F)) + b"\1\2\3", "3 bytes after the last track"),
+    "controller 200": (header() + chunk(b"\0\xb0\xc8\x05" + PLAIN), "1 messages hold a value above 127"),
+    "no end of track before an unknown chunk": (header() + chunk(tune(*C_D_E_F)) + chunk(b"\0" + END, b"XFIH"), ""),
     "format 2 with one track": (header(kind=2) + chunk(PLAIN), ""),
     "format 7": (header(kind=7) + chunk(PLAIN), ""),
 }  # fmt: skip
@@ -162,6 +166,13 @@ def test_what_is_no_ordinary_or_no_small_file_is_refused_before_it_is_read(tmp_p
                 parse_midi(tmp_path / "large.mid")
         else:
             assert parse_midi(tmp_path / "large.mid").messages
+
+
+def test_a_meta_event_longer_than_the_data_is_cut_off():
+    assert midi_parsing.read_system(b"\3\2ab", 0, META) == (3, b"ab", 4)
+    for status, data in ((META, b"\3\3ab"), (0xF0, b"\3ab"), (0xF2, b"\1")):
+        with pytest.raises(IndexError):
+            midi_parsing.read_system(data, 0, status)
 
 
 many = st.lists(
