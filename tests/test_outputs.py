@@ -214,6 +214,8 @@ def test_plans_are_made_for_all_before_any_is_begun(folder):
     Path("link").symlink_to("real")
     assert len(plan(linked)[1]) == 2
     assert len(plan([jobs[2], jobs[2]])[0]) == 1  # named twice: done once
+    Path("b.wav").unlink()  # what cannot be read writes nothing, and so stands in nobody's way
+    assert [s.name for s, _ in plan(jobs)[0]] == ["a.wav", "c.wav"]
 
 
 def test_a_thousand_files_are_planned_at_once(folder):

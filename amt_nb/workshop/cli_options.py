@@ -108,29 +108,35 @@ def plan(jobs, inputs=(), force: bool = False, make: bool = False) -> tuple[list
         {(os.path.realpath(source), *map(str, paths.values())): (source, paths) for source, paths in jobs}.values()
     )
     read = set().union(*map(identities, inputs), *(identities(source) for source, _ in jobs))
-    writers = {}
-    for source, paths in jobs:
-        for path in paths.values():
-            writers.setdefault(os.path.realpath(path), []).append(source)
-    good, bad = [], []
+    readable, good, bad, writers = [], [], [], {}
     for source, paths in jobs:
         try:
             check_input(source)
+            readable.append((source, paths))
             for path in paths.values():
-                others = [s for s in writers[os.path.realpath(path)] if s is not source]
-                if others:
-                    raise UserError(
-                        f"{source} and {others[0]} would both be written to {path}: give them folders of their own"
-                    )
-                if identities(path) & read:
-                    raise UserError(
-                        f"{path} would be written for {source}, and this very command reads it: choose another output with -o"
-                    )
+                writers.setdefault(os.path.realpath(path), []).append(source)
+        except UserError as error:
+            bad.append((source, error))
+    for source, paths in readable:
+        try:
+            for path in paths.values():
+                _check_planned(path, source, writers[os.path.realpath(path)], read)
                 check_output(path, source, force=force, make=make)
             good.append((source, paths))
         except UserError as error:
             bad.append((source, error))
     return good, bad
+
+
+def _check_planned(path: Path, source: Path, writers: list[Path], read: set) -> None:
+    """UserError when `path`, to be made from `source`, has other `writers` or is among the files `read`."""
+    others = [s for s in writers if s is not source]
+    if others:
+        raise UserError(f"{source} and {others[0]} would both be written to {path}: give them folders of their own")
+    if identities(path) & read:
+        raise UserError(
+            f"{path} would be written for {source}, and this command reads it: choose another output with -o"
+        )
 
 # %% ../../nbs/workshop/cli_options.ipynb #d86b61a6
 class Progress:
