@@ -168,6 +168,23 @@ def test_what_is_no_ordinary_or_no_small_file_is_refused_before_it_is_read(tmp_p
             assert parse_midi(tmp_path / "large.mid").messages
 
 
+def test_the_last_value_that_counts_and_the_first_that_does_not():
+    odd = [
+        (0, 0, 0xB0, 128, 128),
+        (0, 0, 0x9F, 127, 128),
+        (0, 0, 0x90, 128, 0),
+        (0, 0, 0x8F, 128, 9),
+        (0, 0, 0xAF, 128, 9),
+    ]
+    kept, words = midi_parsing.within_range(odd)
+    assert kept == [(0, 0, 0xB0, 127, 127), (0, 0, 0x9F, 127, 127)] and len(words) == 1
+    assert midi_parsing.within_range([(0, 0, 0x90, 127, 127)]) == ([(0, 0, 0x90, 127, 127)], [])
+    sign = lambda *content: midi_parsing.meta_events([(5, 0, META, 0x58, bytes(content))])[1]
+    assert (
+        sign(4, 7) == [(5, 4, 128)] and not sign(4, 8) and sign(1, 0) == [(5, 1, 1)] and not sign(0, 2) and not sign(4)
+    )
+
+
 def test_a_meta_event_longer_than_the_data_is_cut_off():
     assert midi_parsing.read_system(b"\3\2ab", 0, META) == (3, b"ab", 4)
     for status, data in ((META, b"\3\3ab"), (0xF0, b"\3ab"), (0xF2, b"\1")):
