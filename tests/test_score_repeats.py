@@ -186,3 +186,24 @@ def test_sections_are_played_as_by_hand(sections, signs):
 def test_endless_repeats_are_refused_before_they_are_played():
     with pytest.raises(UserError, match="more than 200,000 bars"):
         bars_in_order([[Mark("backward", "999999999")]])
+
+
+MOVEMENTS = {
+    "behind a Fine the next movement, whatever its number": ([[FINE], [DA_CAPO], _, _], "ABACD"),
+    "brackets without any repeat sign": ([_, ending("1, 2"), ending("3"), _], "ABCD"),
+    "after a jump the ending with the Fine": (
+        [_, ending("1", BACKWARD), ending("2", FINE, BACKWARD), ending("3"), [DA_CAPO]],
+        "ABACADEAC",
+    ),
+    "a jump in place of a repeat sign": ([_, ending("1", DA_CAPO), ending("2"), _], "ABACD"),
+    "a final bar line within an ending": (
+        [_, ending("1", BACKWARD), [Mark("ending start", "2"), FINAL], [STOP], _],
+        "ABACDE",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MOVEMENTS)
+def test_what_whole_works_brought(name):
+    bars, played = MOVEMENTS[name]
+    assert order(*bars) == played

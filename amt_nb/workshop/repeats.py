@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['BREAKS', 'WORDS', 'MAX_PLAYED', 'Mark', 'numbers_of', 'Bracket', 'brackets', 'lone_stop', 'groups_of', 'complete',
-           'meaning', 'understood', 'Player', 'jump', 'beginning', 'segno', 'leave', 'ends_elsewhere', 'step', 'close',
-           'end_bracket', 'end_section', 'bars_in_order', 'unplayed', 'unclosed']
+           'meaning', 'at_the_close', 'understood', 'Player', 'jump', 'beginning', 'segno', 'leave', 'ends_elsewhere',
+           'step', 'close', 'end_bracket', 'end_section', 'bars_in_order', 'unplayed', 'unclosed']
 
 # %% ../../nbs/workshop/repeats.ipynb #ab3641f0
 import re
@@ -34,13 +34,15 @@ def numbers_of(text: str) -> list[int]:
 # %% ../../nbs/workshop/repeats.ipynb #b6d4f4d4
 @dataclass
 class Bracket:
-    """An ending: bars first..last, the passes in which it is played, and the last bar and passes of its whole group."""
+    """An ending: bars first..last, the passes in which it is played; of its whole group the last bar, the number of
+    passes, and the pass that is played after a jump."""
 
     first: int
     last: int
     numbers: list
     group_last: int = 0
     passes: int = 1
+    after_jump: int = 1
 
 
 def brackets(bars: list) -> tuple[dict, list[str]]:
@@ -104,16 +106,20 @@ def complete(group: list, kinds: list) -> list[str]:
         taken = len(named)
         for b in group:
             b.numbers = [named.index(n) + 1 for n in b.numbers]
+    final = next((b.numbers[-1] for b in group if any("fine" in kinds[i] for i in range(b.first, b.last + 1))), taken)
     for b in group:
-        b.group_last, b.passes = last.last, taken
+        b.group_last, b.passes, b.after_jump = last.last, taken, final
     closed = ["backward" in kinds[b.last] for b in group]
     if len(group) == 1 and closed[0] and 1 in last.numbers:  # '1' alone: the last pass has no bracket
-        last.passes = taken + 1
+        last.passes = last.after_jump = taken + 1
     jumping = any(kinds[b.last] & {"dacapo", "dalsegno"} for b in group)
     if missing and len(group) > 1:
         words.append(("no ending for pass " + ", ".join(map(str, missing)), group[0].first))
     elif len(group) > 1 and not all(closed[:-1]) and not jumping:
         words.append(("an ending without a repeat sign", group[0].first))
+        if not any(closed):  # played straight on
+            for b in group:
+                b.numbers, b.passes, b.after_jump, b.group_last = [1], 1, 1, b.last
     return words
 
 # %% ../../nbs/workshop/repeats.ipynb #3e92e9b5
@@ -123,6 +129,7 @@ WORDS = {
     "tocoda": r"^\W*(?:to|al|alla|zur)\s(?:the\s)?(?:coda\b|\U0001d10c|⊕)",
     "fine": r"^\W*fine\W*$",
     "coda": r"^\W*coda\b",
+    "trio": r"^\W*(?:trio|(?:menuett?o?|minuett?o?|scherzo)\s(?:ii|2))\b",
 }
 
 
@@ -135,6 +142,20 @@ def meaning(text: str) -> tuple:
     return tuple(Mark(kind, again if kind.startswith("da") else "") for kind in found[:1])
 
 
+def at_the_close(read: list, written: list) -> list:
+    """The marks, a da capo or dal segno in words moved to the next bar where that closes the section: long words are
+    typed before the bar at whose end they hold."""
+    out = [list(marks) for marks in read]
+    closes = [{m.kind for m in marks} & {"backward", "final"} for marks in read]
+    for i in range(len(read) - 1):
+        typed = [m for m in read[i][len(written[i]) :] if m.kind in ("dacapo", "dalsegno") and not m.late]
+        starts = {m.kind for m in read[i + 1] if not m.late} & {"forward", "first", "coda", "ending start"}
+        if typed and not closes[i] and closes[i + 1] and not starts:
+            out[i] = [m for m in out[i] if m not in typed]
+            out[i + 1] += typed
+    return out
+
+
 def understood(bars: list) -> list[list[Mark]]:
     """The marks with words and drawn signs turned into what they mean.
 
@@ -144,6 +165,7 @@ def understood(bars: list) -> list[list[Mark]]:
         [*marks, *(new._replace(late=m.late) for m in marks if m.kind == "words" for new in meaning(m.value))]
         for marks in bars
     ]
+    read = at_the_close(read, bars)
     said = {m.kind for marks in bars for m in marks}
     out = [[m for j, m in enumerate(marks) if j < len(old) or m.kind not in said] for marks, old in zip(read, bars)]
     has = {m.kind for marks in out for m in marks}
@@ -200,8 +222,8 @@ class Player:
         self.start, self.turn = start, 1
 
     def pass_of(self, bracket) -> int:
-        """The pass of a bracket's group that is played: the last one where the group is done."""
-        return bracket.passes if ("group", bracket.group_last) in self.done else self.turn
+        """The pass of a bracket's group that is played; where the group is done, that which is played after a jump."""
+        return bracket.after_jump if ("group", bracket.group_last) in self.done else self.turn
 
 # %% ../../nbs/workshop/repeats.ipynb #dd7eaec6
 def jump(player: Player, i: int) -> bool:
@@ -210,6 +232,9 @@ def jump(player: Player, i: int) -> bool:
     if not signs or ("jump", i) in player.done:
         return False
     player.done.add(("jump", i))
+    bracket = player.bracket_at.get(i)
+    if bracket and player.pass_of(bracket) >= bracket.passes:  # who jumps out of the last ending comes back to it
+        player.done.add(("group", bracket.group_last))
     target = beginning(player, i) if signs[0].kind == "dacapo" else segno(player, i, signs[0].value)
     if target is None:
         player.words.append(("a dal segno without a sign to go to", i))
@@ -242,8 +267,13 @@ def segno(player: Player, i: int, label: str):
 def leave(player: Player, i: int) -> bool:
     """After a jump: the end at a Fine, or on to the coda. True when either is at bar i."""
     if player.has("fine", i) or (player.has("final", i) and i < player.jump and not ends_elsewhere(player)):
-        later = [k for k in player.where.get("first", ()) if k > player.jump]
-        player.pos, player.jump = (later[0] if later else len(player.bars)), -1
+        later = [player.jump + 1] if i <= player.jump else [k for k in player.where.get("first", ()) if k > i]
+        player.pos, player.jump = (later[0] if later else len(player.bars)), -1  # what follows is another movement
+        player.section(player.pos)
+        return True
+    if i < player.jump and not ends_elsewhere(player) and i + 1 in dict(player.places("trio")):
+        player.words.append(("a da capo without Fine: it ends where the trio begins", player.jump))
+        player.pos, player.jump = player.jump + 1, -1  # a coda, or nothing, follows the trio
         player.section(player.pos)
         return True
     labels = [m.value for m in player.bars[i] if m.kind == "tocoda"]
@@ -286,7 +316,7 @@ def step(player: Player) -> None:
         return
     if jump(player, i):
         return
-    if player.has("final", i) and i + 1 > player.start:
+    if player.has("final", i) and i + 1 > player.start and (not bracket or i == bracket.last):
         player.section(i + 1)
 
 
@@ -303,13 +333,15 @@ def end_bracket(player: Player, i: int, bracket) -> bool:
     inside = player.start >= bracket.first  # a repeat of its own begins under the bracket
     if inside and player.has("backward", i):
         return end_section(player, i)
-    if player.pass_of(bracket) >= bracket.passes:
+    if ("group", bracket.group_last) in player.done or player.turn >= bracket.passes:
         close(player, bracket)
         return False
     player.turn += 1
     if player.has("backward", i):
         player.pos = player.start
         return True
+    if any(player.has(kind, i) and ("jump", i) not in player.done for kind in ("dacapo", "dalsegno")):
+        player.done.add(("group", bracket.group_last))  # a jump instead of a repeat sign
     return False
 
 
