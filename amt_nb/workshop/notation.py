@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TICKS', 'BEAT_PARTS', 'BarGrid', 'all_beats', 'bar_grid', 'ternary', 'beat_tempos', 'signatures', 'midi_in_bars',
-           'on_paper', 'split_hands', 'chords_of_staves', 'score_part', 'musicxml_bytes']
+           'on_paper', 'split_hands', 'writable', 'chords_of_staves', 'score_part', 'musicxml_bytes']
 
 # %% ../../nbs/workshop/notation.ipynb #fcf63581
 import math
@@ -154,7 +154,15 @@ def split_hands(notes, reach_s: float = 1.0) -> np.ndarray:
         staff[note] = 2 if pitch[i] < middle[np.argmax(gap - np.abs(middle - 60) * 1.5)] else 1
     return staff
 
-# %% ../../nbs/workshop/notation.ipynb #f11756d6
+# %% ../../nbs/workshop/notation.ipynb #f5688777
+def writable(onset: int, end: int) -> int:
+    """`end`, or the beat line before or after it where a note from a third of one beat into another has no sign."""
+    beat, last = onset // BEAT_PARTS, end // BEAT_PARTS
+    if onset % BEAT_PARTS in (4, 8):
+        return min(end, (beat + 1) * BEAT_PARTS)
+    return last * BEAT_PARTS if end % BEAT_PARTS in (4, 8) and last > beat else end
+
+# %% ../../nbs/workshop/notation.ipynb #7066413f
 def chords_of_staves(notes, grid: BarGrid) -> list[tuple[int, int, int, list[int]]]:
     """(staff, onset, end in twelfths of a beat, pitches) of every chord on paper, one voice a staff."""
     paper, staff = on_paper(notes, grid), split_hands(notes)
@@ -164,11 +172,12 @@ def chords_of_staves(notes, grid: BarGrid) -> list[tuple[int, int, int, list[int
         chords[where, onset] = max(until, end), pitches | {pitch}
     rows, following = [], {}
     for (where, onset), (end, pitches) in sorted(chords.items(), reverse=True):
-        rows.append((where, onset, min(end, following.get(where, end)), sorted(pitches)))
+        end = min(end, following.get(where, end))
+        rows.append((where, onset, end if grid.compound else writable(onset, end), sorted(pitches)))
         following[where] = onset
     return rows[::-1]
 
-# %% ../../nbs/workshop/notation.ipynb #79225f44
+# %% ../../nbs/workshop/notation.ipynb #0bd64126
 def _spelt(rows) -> tuple[list, str]:
     """((step, alter, octave) of each note of `rows` in order, name of the key), by partitura."""
     from partitura.musicanalysis import estimate_key, estimate_spelling
@@ -182,7 +191,7 @@ def _spelt(rows) -> tuple[list, str]:
         found[at] = str(row["step"]), int(row["alter"]), int(row["octave"])
     return found.tolist(), estimate_key(table[order])
 
-# %% ../../nbs/workshop/notation.ipynb #5909d601
+# %% ../../nbs/workshop/notation.ipynb #5daf6be8
 def score_part(notes, grid: BarGrid):
     """A partitura Part, two staves, of `notes` in the bars of `grid`; UserError without notes."""
     import partitura.score as written
@@ -205,9 +214,11 @@ def score_part(notes, grid: BarGrid):
             part.add(note, onset * scale, end * scale)
     written.add_measures(part)
     written.tie_notes(part)
+    written.fill_rests(part)
+    written.infer_beaming(part)
     return part
 
-# %% ../../nbs/workshop/notation.ipynb #8ffe593a
+# %% ../../nbs/workshop/notation.ipynb #d76ccfcf
 def musicxml_bytes(notes, grid: BarGrid) -> bytes:
     """A piano score in MusicXML of `notes` in the bars of `grid`; UserError without notes or without partitura."""
     import warnings
