@@ -15,7 +15,8 @@ EXTRA_OF = {
     "matplotlib": "listen",
     "midirenderer": "listen",
     "pretty_midi": "listen",
-    "music21": "score",
+    "music21": "train",
+    "partitura": "score",
     "torch": "train",
     "lightning": "train",
     "numba": "train",
@@ -51,7 +52,7 @@ def needs(what: str, *modules: str) -> None:
         raise UserError(f"{what} needs {', '.join(missing)}, which {verb} not installed: {install_line(missing)}")
 
 # %% ../../nbs/workshop/extras.ipynb #extras16
-OPTIONS = {"picture": ("matplotlib",), "sound": ("midirenderer", "pretty_midi")}
+OPTIONS = {"picture": ("matplotlib",), "sound": ("midirenderer", "pretty_midi"), "musicxml": ("partitura",)}
 
 
 def check_options(args) -> None:
