@@ -1,7 +1,11 @@
 """Pictures and stereo sounds of a transcription: any length, silence, seams, and what cannot be written."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
+import soundfile
 
 from amt_nb.notes import as_notes
 from amt_nb.workshop.settings import UserError
@@ -46,3 +50,20 @@ def test_sounds_that_cannot_be_written(tmp_path):
     with pytest.raises(UserError, match=".wav, .flac, .ogg"):
         write_stereo(tmp_path / "a.txt", wave, as_notes([], [], []), SR)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("sr", [192_000, 200_001, 352_800, 768_000])
+@pytest.mark.parametrize("suffix", ["ogg", "flac", "wav"])
+def test_sound_of_any_rate_is_written(tmp_path, sr, suffix):
+    """Vorbis's encoder ends the interpreter above 200 kHz."""
+    wave = (0.3 * np.sin(2 * np.pi * 440 * np.arange(sr) / sr)).astype(np.float32)
+    code = "import sys, numpy as np; from amt_nb.workshop.transcription_figures import write_stereo; from amt_nb.notes import empty_notes; "
+    code += "write_stereo(sys.argv[1], np.load(sys.argv[2]), empty_notes(), int(sys.argv[3]))"
+    np.save(tmp_path / "a.npy", wave)
+    out = tmp_path / f"a.{suffix}"
+    done = subprocess.run(
+        [sys.executable, "-c", code, out, tmp_path / "a.npy", str(sr)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    x, rate = soundfile.read(out)
+    assert rate == (sr if sr <= 192_000 else 48_000) and len(x) == rate and abs(np.abs(x[:, 0]).max() - 0.3) < 0.03

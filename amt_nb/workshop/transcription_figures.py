@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NOTE_COLOUR', 'SHOWN_FROM', 'SOUND_FORMATS', 'draw_row', 'figure', 'write_picture', 'loudness_ratio', 'stereo',
-           'write_stereo']
+           'audible', 'write_stereo']
 
 # %% ../../nbs/workshop/transcription_figures.ipynb #1ec6c8e1
 import io
@@ -117,13 +117,25 @@ def stereo(blocks, sr: int, notes: np.ndarray, part_s: int = 60) -> Iterator[np.
         if len(now):
             yield np.clip(np.stack([now, right[: len(now)]], 1), -1, 1)
 
+# %% ../../nbs/workshop/transcription_figures.ipynb #c20ceebd
+def audible(blocks, sr: int):
+    """(mono blocks, rate) for listening: blocks above 192 kHz are resampled to 48 kHz, others stay as they are."""
+    if sr <= 192_000:
+        return blocks, sr
+    import soxr
+
+    resampler = soxr.ResampleStream(sr, 48_000, 1, dtype="float32")
+    ends = ((block, False) for block in blocks)
+    whole = (pair for source in (ends, [(np.zeros(0, np.float32), True)]) for pair in source)
+    return (resampler.resample_chunk(np.ascontiguousarray(x), last=end) for x, end in whole), 48_000
+
 # %% ../../nbs/workshop/transcription_figures.ipynb #3b42bba8
 SOUND_FORMATS = {".wav": ("WAV", "PCM_16"), ".flac": ("FLAC", "PCM_16"), ".ogg": ("OGG", "VORBIS")}
 
 
 def write_stereo(path, source, notes: np.ndarray, sr: int | None = None) -> Path:
     """Writes `stereo` of a sound file, or of a wave (S,) at sr, and its notes to `path` (.wav, .flac, .ogg), whole or
-    not at all.
+    not at all; above 192 kHz at 48 kHz.
     """
     import soundfile
 
@@ -133,6 +145,7 @@ def write_stereo(path, source, notes: np.ndarray, sr: int | None = None) -> Path
     if isinstance(source, (str, Path)):
         source = audio_blocks(source)
     blocks, sr = (source, source.sr) if isinstance(source, AudioBlocks) else ([prepare_wave(source, sr)[0]], sr)
+    blocks, sr = audible(blocks, sr)
     kind, subtype = SOUND_FORMATS[path.suffix.lower()]
 
     def fill(file):
