@@ -331,3 +331,18 @@ def test_many_notes_of_one_key_are_written_rolled_and_read_in_time():
 def test_words_are_few_however_odd_the_file():
     midi = parse_midi(header() + chunk(b"\0\xff\x58\4\0\2\x18\x08" * 50 + PLAIN))
     assert len(midi.words) == 6 and midi.words[-1] == "45 more such remarks" and META == 255
+
+
+def test_bars_are_counted_before_they_are_made():
+    def at(tick, before=b""):
+        waits = [2**28 - 1] * (tick // (2**28 - 1)) + [tick % (2**28 - 1)]
+        return header() + chunk(
+            before + b"".join(variable_length(w) + b"\xff\1\0" for w in waits) + b"\0\x90\x3c\x50" + END
+        )
+
+    assert len(bar_lines(at(500_000 * 1920))) == 500_000
+    with pytest.raises(UserError, match="more than 500000 bars"):
+        bar_lines(at(500_000 * 1920 + 1))
+    assert len(bar_lines(at(2**28, FAR + b"\xff\x58\4\4\2\x18\x08"))) == 2 * 139_811
+    eighths = header(ticks=1) + chunk(b"\0\xff\x58\4\1\3\x18\x08\0\x90\x3c\x50\4\x80\x3c\0" + END)
+    assert bar_lines(eighths).tolist() == [0, 0.5, 1, 1.5]
