@@ -191,6 +191,10 @@ def test_endless_repeats_are_refused_before_they_are_played():
 MOVEMENTS = {
     "behind a Fine the next movement, whatever its number": ([[FINE], [DA_CAPO], _, _], "ABACD"),
     "brackets without any repeat sign": ([_, ending("1, 2"), ending("3"), _], "ABCD"),
+    "a second ending without a first": ([_, [BACKWARD], ending("2"), _], "ABABCD"),
+    "and closed by dots": ([_, [BACKWARD], ending("2", BACKWARD), _], "ABABCD"),
+    "two second endings and no repeat sign": ([_, ending("2"), ending("2"), _], "ABCD"),
+    "a bracket that means nothing": ([_, ending("1, 2"), _, [BACKWARD], _], "ABCDCDE"),
     "after a jump the ending with the Fine": (
         [_, ending("1", BACKWARD), ending("2", FINE, BACKWARD), ending("3"), [DA_CAPO]],
         "ABACADEAC",

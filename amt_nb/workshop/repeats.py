@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BREAKS', 'WORDS', 'MAX_PLAYED', 'Mark', 'numbers_of', 'Bracket', 'brackets', 'lone_stop', 'groups_of', 'complete',
-           'meaning', 'at_the_close', 'understood', 'Player', 'jump', 'beginning', 'segno', 'leave', 'ends_elsewhere',
+           'meaning', 'understood', 'at_the_close', 'Player', 'jump', 'beginning', 'segno', 'leave', 'ends_elsewhere',
            'step', 'close', 'end_bracket', 'end_section', 'bars_in_order', 'unplayed', 'unclosed']
 
 # %% ../../nbs/workshop/repeats.ipynb #ab3641f0
@@ -117,9 +117,9 @@ def complete(group: list, kinds: list) -> list[str]:
         words.append(("no ending for pass " + ", ".join(map(str, missing)), group[0].first))
     elif len(group) > 1 and not all(closed[:-1]) and not jumping:
         words.append(("an ending without a repeat sign", group[0].first))
-        if not any(closed):  # played straight on
-            for b in group:
-                b.numbers, b.passes, b.after_jump, b.group_last = [1], 1, 1, b.last
+    if not any(closed) and not jumping or len(group) == 1 and 1 not in last.numbers:  # played straight on
+        for b in group:
+            b.numbers, b.passes, b.after_jump, b.group_last = [1], 1, 1, b.last
     return words
 
 # %% ../../nbs/workshop/repeats.ipynb #3e92e9b5
@@ -140,20 +140,6 @@ def meaning(text: str) -> tuple:
     again = "again" if re.search(r"(?:con|with|c\.)\s?(?:rep|rip|all rep)|senza saltare", low) else ""
     found = [kind for kind, pattern in WORDS.items() if re.search(pattern, low)]
     return tuple(Mark(kind, again if kind.startswith("da") else "") for kind in found[:1])
-
-
-def at_the_close(read: list, written: list) -> list:
-    """The marks, a da capo or dal segno in words moved to the next bar where that closes the section: long words are
-    typed before the bar at whose end they hold."""
-    out = [list(marks) for marks in read]
-    closes = [{m.kind for m in marks} & {"backward", "final"} for marks in read]
-    for i in range(len(read) - 1):
-        typed = [m for m in read[i][len(written[i]) :] if m.kind in ("dacapo", "dalsegno") and not m.late]
-        starts = {m.kind for m in read[i + 1] if not m.late} & {"forward", "first", "coda", "ending start"}
-        if typed and not closes[i] and closes[i + 1] and not starts:
-            out[i] = [m for m in out[i] if m not in typed]
-            out[i + 1] += typed
-    return out
 
 
 def understood(bars: list) -> list[list[Mark]]:
@@ -178,6 +164,20 @@ def understood(bars: list) -> list[list[Mark]]:
             kind = "tocoda" if not leaving and k == 0 and len(signs) > 1 else "coda"
             if kind not in said:
                 out[i] = [*out[i], m._replace(kind=kind, value="")]
+    return out
+
+# %% ../../nbs/workshop/repeats.ipynb #7d1c5a0e
+def at_the_close(read: list, written: list) -> list:
+    """The marks, a da capo or dal segno in words moved to the next bar where that closes the section: long words are
+    typed before the bar at whose end they hold."""
+    out = [list(marks) for marks in read]
+    closes = [{m.kind for m in marks} & {"backward", "final"} for marks in read]
+    for i in range(len(read) - 1):
+        typed = [m for m in read[i][len(written[i]) :] if m.kind in ("dacapo", "dalsegno") and not m.late]
+        starts = {m.kind for m in read[i + 1] if not m.late} & {"forward", "first", "coda", "ending start"}
+        if typed and not closes[i] and closes[i + 1] and not starts:
+            out[i] = [*written[i], *(m for m in out[i][len(written[i]) :] if m not in typed)]
+            out[i + 1] += typed
     return out
 
 # %% ../../nbs/workshop/repeats.ipynb #f551a18e
