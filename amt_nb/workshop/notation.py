@@ -172,7 +172,8 @@ def chords_of_staves(notes, grid: BarGrid) -> list[tuple[int, int, int, list[int
         chords[where, onset] = max(until, end), pitches | {pitch}
     rows, following = [], {}
     for (where, onset), (end, pitches) in sorted(chords.items(), reverse=True):
-        end = min(end, following.get(where, end))
+        after = following.get(where, math.inf)
+        end = after if after - end < BEAT_PARTS / 2 else end  # a short gap is no rest
         rows.append((where, onset, end if grid.compound else writable(onset, end), sorted(pitches)))
         following[where] = onset
     return rows[::-1]
@@ -191,7 +192,18 @@ def _spelt(rows) -> tuple[list, str]:
         found[at] = str(row["step"]), int(row["alter"]), int(row["octave"])
     return found.tolist(), estimate_key(table[order])
 
-# %% ../../nbs/workshop/notation.ipynb #5daf6be8
+# %% ../../nbs/workshop/notation.ipynb #be60b61f
+def _fill_rests(part) -> None:
+    """Rests wherever a staff of `part` is silent; bars without any note, which partitura cannot fill, first."""
+    import partitura.score as written
+
+    for bar in list(part.iter_all(written.Measure)):
+        if not any(part.iter_all(written.GenericNote, bar.start, bar.end, include_subclasses=True)):
+            for staff in (1, 2):
+                part.add(written.Rest(voice=staff, staff=staff), bar.start.t, bar.end.t)
+    written.fill_rests(part)
+
+# %% ../../nbs/workshop/notation.ipynb #08e3072d
 def score_part(notes, grid: BarGrid):
     """A partitura Part, two staves, of `notes` in the bars of `grid`; UserError without notes."""
     import partitura.score as written
@@ -214,11 +226,10 @@ def score_part(notes, grid: BarGrid):
             part.add(note, onset * scale, end * scale)
     written.add_measures(part)
     written.tie_notes(part)
-    written.fill_rests(part)
-    written.infer_beaming(part)
+    _fill_rests(part)
     return part
 
-# %% ../../nbs/workshop/notation.ipynb #d76ccfcf
+# %% ../../nbs/workshop/notation.ipynb #6cf85e91
 def musicxml_bytes(notes, grid: BarGrid) -> bytes:
     """A piano score in MusicXML of `notes` in the bars of `grid`; UserError without notes or without partitura."""
     import warnings
