@@ -97,7 +97,9 @@ def siamese_pair(
 def siamese_batches(data: list, batch: int = 8, seed: int = 0, frames: int = 192):
     """n -> {'recording' (batch, frames, 88), 'score' (batch, 2 frames, 88), 'index' (batch, frames)}.
 
-    A pure function of (seed, n). data: (keys (T, 88), notes) of each recording."""
+    A pure function of (seed, n). data: (keys (T, 88), notes) of each recording; UserError when there is none."""
+    if not data:
+        raise UserError("siamese: there is no recording to learn from")
 
     def make(n):
         rng = np.random.default_rng([seed, n])

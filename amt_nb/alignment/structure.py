@@ -375,6 +375,8 @@ def batches(pairs, size: int, batch: int = 8, seed: int = 0, config: ExampleConf
     import torch
 
     works = sorted({p.work for p in pairs})
+    if not works:
+        raise UserError("there is no pair of performance and score to learn from")
     of = {w: [p for p in pairs if p.work == w] for w in works}
 
     def batch_of(n):
