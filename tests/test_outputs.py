@@ -493,13 +493,14 @@ def options(command):
     return {a.option_strings[-1]: a for a in commands.choices[command]._actions if a.option_strings and a.nargs != 0}
 
 
-@pytest.mark.parametrize("command", ["transcribe", "demo", "align", "prepare", "train", "evaluate"])
+@pytest.mark.parametrize("command", ["transcribe", "demo", "align", "score", "prepare", "train", "evaluate"])
 def test_no_value_of_any_option_is_a_traceback(folder, shell, sound, command):
     """Of numbers all of these are wrong; of names the empty ones are, and nothing is done with the others."""
     needed = {
         "transcribe": ["gone.wav"],
         "demo": ["gone.wav"],
         "align": ["gone.wav", "gone.mid"],
+        "score": ["gone.mid"],
         "prepare": ["--data", "maps=gone"],
         "train": ["run", "--data", "maps=gone"],
         "evaluate": ["--data", "maps=gone"],
