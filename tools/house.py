@@ -23,7 +23,7 @@ PARTS = {  # folders of nbs/ that hold chapters, in reading order, with what a r
 }
 EXPERIMENTS = "experiments"
 COLAB = "https://colab.research.google.com"
-DOORS = ("workshop.cli", "workshop.cli_data", "workshop.cli_score")  # may import everything and are imported by nothing but each other
+DOORS = ("workshop.cli", "workshop.cli_data", "workshop.cli_score")  # import everything, imported by each other alone
 
 
 def chapters(root=ROOT):
