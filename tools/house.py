@@ -23,7 +23,12 @@ PARTS = {  # folders of nbs/ that hold chapters, in reading order, with what a r
 }
 EXPERIMENTS = "experiments"
 COLAB = "https://colab.research.google.com"
-DOORS = ("workshop.cli", "workshop.cli_data", "workshop.cli_score")  # import everything, imported by each other alone
+DOORS = (
+    "workshop.cli",
+    "workshop.cli_data",
+    "workshop.cli_score",
+    "workshop.cli_notes",
+)  # import everything, imported by each other alone
 
 
 def chapters(root=ROOT):
