@@ -249,6 +249,17 @@ def test_a_repeat_within_a_bar_cuts_it(here):
     ]  # fmt: skip
 
 
+def test_a_repeat_at_the_wrong_side_of_its_bar_line(here):
+    line = '<barline location="{}"><repeat direction="{}"/></barline>'.format
+    bars = [note_xml(60 + i, 8) for i in range(4)]
+    wanted = [60, 61, 62, 61, 62, 63]
+    right = [bars[0], line("left", "forward") + bars[1], bars[2] + line("right", "backward"), bars[3]]
+    wrong = [bars[0] + line("right", "forward"), bars[1], bars[2], line("left", "backward") + bars[3]]
+    bare = [bars[0], line("right", "forward") + bars[1], bars[2] + line("right", "backward"), bars[3]]
+    for writing in (right, wrong, bare):
+        assert [p for *_, p in one_part(here, *writing)] == wanted
+
+
 @pytest.mark.parametrize(
     ("mark", "bpm"),
     [

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['STEPS', 'LEFT_OUT', 'SOUND_MARKS', 'whole', 'pitch_of', 'midi_pitch', 'transposition_of', 'ticks_in', 'Part', 'Bar',
            'read_note', 'read_attributes', 'read_sound', 'read_direction', 'read_barline', 'read_bar', 'repeated',
-           'read_parts', 'bar_length', 'reaching', 'cut_bars', 'is_late', 'part_names', 'movements', 'left_out',
-           'read_musicxml']
+           'read_parts', 'bar_length', 'reaching', 'cut_bars', 'is_late', 'part_names', 'at_their_bars', 'movements',
+           'left_out', 'read_musicxml']
 
 # %% ../../nbs/workshop/musicxml.ipynb #874f4d0b
 import math
@@ -217,7 +217,8 @@ def read_barline(element, bar: Bar, cursor: int) -> None:
     if place == "middle" and any(m.kind in ("forward", "backward") for m in marks):
         bar.cuts.append((cursor, marks))
     else:
-        bar.marks += [(0 if place == "left" else None, m) for m in marks]
+        left = lambda m: place == "left" or m.kind == "forward" and not cursor
+        bar.marks += [(0 if left(m) else None, m) for m in marks]
 
 # %% ../../nbs/workshop/musicxml.ipynb #52ec1f5f
 def read_bar(element, part: Part, counts: Counter) -> Bar:
@@ -344,6 +345,16 @@ def part_names(root, ids: dict, words: list) -> list[str]:
     return [listed.get(i) or i or f"part {k + 1}" for k, i in enumerate(ids.values())]
 
 
+def at_their_bars(marks: list) -> list[list]:
+    """The marks of each bar, a repeat that is written at the wrong side of a bar line with the bar that it is meant for."""
+    out = [[] for _ in marks]
+    for i, bar in enumerate(marks):
+        for m in bar:
+            k = i + 1 if m.kind == "forward" and m.late else i - 1 if m.kind == "backward" and not m.late else i
+            out[min(max(k, 0), len(out) - 1)].append(m._replace(late=m.late or m.kind == "backward"))
+    return out
+
+
 def movements(written: Written) -> None:
     """Marks as 'first' the bars that begin a movement: numbered 0 or 1 anew, after a final bar line or a repeat."""
     for i in range(1, len(written.bar_name)):
@@ -384,6 +395,7 @@ def read_musicxml(path) -> Written:
         for at, marks in (cut for bar in column for cut in bar.cuts):
             cuts.setdefault(i, {}).setdefault(at, []).extend(marks)
     written.tempos, doubts = believed(tempos)
+    written.marks = at_their_bars(written.marks)
     movements(written)
     words += doubts + left_out(counts)
     return cut_bars(written, cuts) if cuts else written
