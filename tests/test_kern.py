@@ -124,6 +124,8 @@ def test_sections_go_before_signs_and_signs_count_without_them():
     assert pitches("*>[M,B,M]", "*>M[A,A]", *signs) == [60, 62, 60, 62, 64, 65, 60, 62, 60, 62]
     between = ("=1", "4c", "=2!|:", "4d", "=3:|!|:", "4e", "=4:|!", "4f", "*-")
     assert pitches(*between) == [60, 62, 62, 64, 64, 65]
+    twice = written_kern(kern_sheet(kern("*>[A,B]", *signs[:-2], "*>A", "4g", "4a", "*-")))
+    assert twice.order == [0, 1] and twice.words == ["two sections are called A: the first is played"]
     missing = written_kern(kern_sheet(kern("*>[A,X]", *signs)))
     assert missing.words == ["its order of sections names X, which it has not"]
 

@@ -341,7 +341,11 @@ def section_order(pieces: list, lists: dict) -> tuple[list | None, list]:
     """(pieces as played, words) after the order of sections `lists['']`; (None, words) where there is none to follow."""
     at, words = {}, []
     for i, piece in enumerate(pieces):
-        at.setdefault(piece.label, []).append(i)
+        bars = at.setdefault(piece.label, [])
+        if bars and bars[-1] != i - 1:  # the label stands a second time
+            words = [f"two sections are called {piece.label[:30]}: the first is played"]
+        else:
+            bars.append(i)
     if "" not in lists or not set(at) - {""}:
         return None, words
     labels = expanded(lists[""], lists, set(at))
