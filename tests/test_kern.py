@@ -100,6 +100,14 @@ def test_a_column_that_begins_later_and_one_that_is_no_kern():
     assert notes(lyrics) == [(0, 60, 1), (1, 62, 1)] and written_kern(kern_sheet(lyrics)).parts == ["part 1"]
 
 
+def test_grace_notes_beside_a_note_and_in_chords_take_no_time():
+    """A column has a grace note in the line in which another has a note: its main note, a line later, is of that moment."""
+    text = kern("8C 4g", "8D .", "8E 8bq", ". 4a", "8F .", "8G ccq~4ee", ". 8c", "*- *-", columns=2)
+    assert notes(text) == [
+        (0, 48, 0.5), (0, 67, 1), (0.5, 50, 0.5), (1, 52, 0.5), (1, 69, 1), (1.5, 53, 0.5), (2, 55, 0.5), (2, 60, 0.5),
+    ]  # fmt: skip
+
+
 def test_a_voice_that_pauses_without_a_rest():
     text = kern("*^", "4c 4e", "4d .", "4f 4g", "*v *v", "*-")
     assert notes(text) == [(0, 60, 1), (0, 64, 1), (1, 62, 1), (2, 65, 1), (2, 67, 1)]

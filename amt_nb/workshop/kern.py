@@ -74,11 +74,10 @@ class Token(NamedTuple):
 @lru_cache(maxsize=50_000)
 def kern_token(text: str) -> Token:
     """The `Token` in the text of one; notes of a chord without a length of their own have that of the first."""
+    if "q" in text or "Q" in text:  # on one note of a chord it is meant for all
+        return Token(None, (), ("grace",) * len(text.split()))
     length, notes, left_out = None, [], []
     for one in text.split():
-        if "q" in one or "Q" in one:
-            left_out.append("grace")
-            continue
         own = kern_length(one)
         length = own if length is None else length
         pitch = None if "r" in one else kern_pitch(one)
@@ -155,7 +154,8 @@ MAX_NOTES = 300_000
 class Sheet:
     """What a file has said so far. signs: (quarter, kind, text) in order; waiting: (kind, text) of those that follow the
     last note; lists: {name: labels}, the orders of sections; about: {root of a **kern column: {'part', 'staff', 'name'}};
-    kinds: of all columns that were opened; at: quarter of the line; end: of the last note or rest; counts and first_gap:
+    kinds: of all columns that were opened; at: quarter of the line; end: of the last note or rest; graced: ends of the
+    columns that had a grace note in this moment, whose main note comes a line later; counts and first_gap:
     what was left out, and the line where columns first did not meet."""
 
     spines: list = field(default_factory=list)
@@ -168,6 +168,7 @@ class Sheet:
     at: Fraction = Fraction(-1)
     end: Fraction = Fraction(0)
     counts: Counter = field(default_factory=Counter)
+    graced: set = field(default_factory=set)
     first_gap: int = 0
     line: int = 0
 
@@ -180,6 +181,8 @@ class Sheet:
 def line_time(sheet: Sheet, ends: list) -> Fraction:
     """The quarter at which a line begins. ends: where the columns that have a token there ended."""
     at = max(ends)
+    if at <= sheet.at and set(ends) <= sheet.graced:
+        return sheet.at
     if at <= sheet.at:  # all of them paused: the next end of a note is the next moment
         later = [s.end for s in sheet.spines if s.kind == "**kern" and s.end > sheet.at]
         at = min(later, default=sheet.at)
@@ -191,7 +194,7 @@ def line_time(sheet: Sheet, ends: list) -> Fraction:
 
 def read_data(sheet: Sheet, fields: list) -> None:
     """Takes a line of notes and rests into the sheet."""
-    numbers, live = Counter(), []
+    numbers, live, graced = Counter(), [], set()
     for text, spine in zip(fields, sheet.spines):
         numbers[spine.root] += 1
         if spine.kind == "**kern" and text not in (".", ""):
@@ -199,10 +202,14 @@ def read_data(sheet: Sheet, fields: list) -> None:
             sheet.counts.update(token.left_out)
             if token.length is not None:
                 live.append((spine, numbers[spine.root], token))
-    if not live:
-        return
-    sheet.at = at = line_time(sheet, [spine.end for spine, _, _ in live])
-    sheet.is_now(at)
+            elif "grace" in token.left_out:
+                graced.add(spine.end)
+    if live:
+        at = line_time(sheet, [spine.end for spine, _, _ in live])
+        sheet.graced = sheet.graced if at == sheet.at else set()
+        sheet.at = at
+        sheet.is_now(at)
+    sheet.graced |= graced
     for spine, number, token in live:
         spine.end = at + token.length
         sheet.end = max(sheet.end, spine.end)
