@@ -83,3 +83,31 @@ def test_all_at_once_and_very_far_apart_end():
 def test_a_bar_may_be_longer_at_a_price():
     chance = np.r_[[0.95, 0.02, 0.02] * 6, [0.95, 0.02, 0.02, 0.02] * 6]
     assert np.diff(np.nonzero(count_beats(chance) == 0)[0]).tolist() == [3] * 6 + [4] * 5
+
+
+def test_the_command_writes_bars_pedal_and_score(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("partitura")
+    from amt_nb.workshop.cli import example_recording, main
+
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    plain, out = tmp_path / "plain.mid", tmp_path / "out.mid"
+    flags = ["--no-progress", "--beats", "--pedal", "--musicxml", "--csv"]
+    assert main(["transcribe", str(example_recording()), "-o", str(plain), "--no-progress"]) == 0
+    assert main(["transcribe", str(example_recording()), "-o", str(out), *flags]) == 0
+    a, b = read_midi(plain), read_midi(out)
+    assert len(a) == len(b) > 20
+    for edge in ("onset_s", "offset_s"):
+        assert np.abs(np.sort(a[edge]) - np.sort(b[edge])).max() < 1e-3
+    assert (tmp_path / "out.csv").read_text().startswith("onset_s,offset_s,pitch,name,velocity,bar,beat\n")
+    assert len(read_score(tmp_path / "out.musicxml").notes) > 0.9 * len(a) and len(read_score(out).bar_s) > 2
+
+
+def test_a_score_without_partitura_is_missed_in_one_line(tmp_path, monkeypatch, capsys):
+    from amt_nb.workshop import extras
+    from amt_nb.workshop.cli import example_recording, main
+
+    monkeypatch.setattr(extras, "installed", lambda module: module != "partitura")
+    assert main(["transcribe", str(example_recording()), "-o", str(tmp_path / "a.mid"), "--musicxml"]) != 0
+    said = capsys.readouterr().err
+    assert "partitura" in said and "pip install" in said and len(said.strip().splitlines()) == 1
+    assert not list(tmp_path.glob("a.*"))
