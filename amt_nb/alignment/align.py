@@ -103,9 +103,9 @@ def back_in_time(found: Followed, ratio: float) -> Followed:
     if ratio == 1:
         return found
     n_frames = len(found.score_s)
-    rows = np.arange(int(n_frames * ratio)) / FPS
+    rows = np.arange(max(int(n_frames * ratio), 1)) / FPS
     at = np.clip(np.round(rows / ratio * FPS).astype(int), 0, n_frames - 1)
-    tempo = np.gradient(found.score_s, 1 / FPS)[at].clip(0, 4)
+    tempo = (np.gradient(found.score_s, 1 / FPS) if n_frames > 1 else np.zeros(1))[at].clip(0, 4)
     return replace(
         found,
         score_s=found.score_s[at] + (rows / ratio - found.recording_s[at]) * tempo,

@@ -190,7 +190,10 @@ def array_magnitude(wave: np.ndarray, sr: int, config: CQTConfig) -> np.ndarray:
                 to[first : first + len(m)] = m
         else:
             plan = plan_for(sr, n_frames, config, decimation(sr, config))
-            to[:] = block_magnitude(np.pad(check_samples(row), (0, plan.n_samples - len(row))), plan, 0, end)
+            lead = int(plan.factor > 1)  # a frame of silence for the low-pass to ring into, as a stream has it
+            before = lead * sr // FPS
+            padded = np.pad(check_samples(row), (before, plan.n_samples - before - len(row)))
+            to[:] = block_magnitude(padded, plan, lead, end)
     return out.reshape(*wave.shape[:-1], end, N_BINS)
 
 # %% ../../nbs/workshop/streaming.ipynb #25998eff
