@@ -34,6 +34,7 @@ from .grids import CHUNK_FRAMES, FPS
 from .labels import MOST_BYTES, jams_notes, label_text, table_notes, table_rows
 from .midi import read_midi, read_pedal
 from .settings import UserError, paths
+from .sound_files import SoundReader
 
 # %% ../../nbs/workshop/recordings.ipynb #5ef4e8a2
 @dataclass(frozen=True)
@@ -134,6 +135,10 @@ def _sound_seconds(path):
         i = soundfile.info(str(path))
         return i.frames / i.samplerate
     except (RuntimeError, OSError):
+        pass  # not one of libsndfile's formats
+    try:
+        return SoundReader(path).seconds
+    except UserError:
         return 0.0
 
 
