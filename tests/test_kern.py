@@ -108,6 +108,11 @@ def test_grace_notes_beside_a_note_and_in_chords_take_no_time():
     ]  # fmt: skip
 
 
+def test_a_column_that_joins_while_a_note_sounds_on():
+    text = kern("* *^", "4C 4e 2g", "* *v *v", "4D 4f", "4E 4d", "*- *-", columns=2)
+    assert notes(text) == [(0, 48, 1), (0, 64, 1), (0, 67, 2), (1, 50, 1), (1, 65, 1), (2, 52, 1), (2, 62, 1)]
+
+
 def test_a_voice_that_pauses_without_a_rest():
     text = kern("*^", "4c 4e", "4d .", "4f 4g", "*v *v", "*-")
     assert notes(text) == [(0, 60, 1), (0, 64, 1), (1, 62, 1), (2, 65, 1), (2, 67, 1)]

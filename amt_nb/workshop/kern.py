@@ -102,8 +102,8 @@ class Spine:
 MAX_SPINES = 2000
 
 
-def next_spines(spines: list, fields: list) -> list:
-    """The open columns after a line of path signs. UserError when there are too many.
+def next_spines(spines: list, fields: list, now=Fraction(-1)) -> list:
+    """The open columns after a line of path signs; now: quarter of the last line. UserError when there are too many.
 
     Neighbours with `*v` are joined: those of one root, or all of them where a single one of a root is among them."""
     out, i = [], 0
@@ -112,7 +112,7 @@ def next_spines(spines: list, fields: list) -> list:
         if sign == "*v":
             while last + 1 < len(fields) and fields[last + 1] == "*v":
                 last += 1
-            out += joined_spines(spines[i : last + 1])
+            out += joined_spines(spines[i : last + 1], now)
         elif sign == "*x" and fields[i + 1 : i + 2] == ["*x"]:
             last += 1
             out += [spines[last], spine]
@@ -126,14 +126,17 @@ def next_spines(spines: list, fields: list) -> list:
     return out
 
 
-def joined_spines(spines: list) -> list:
-    """One column for each root of neighbours that join; for all of them where a root has one alone."""
+def joined_spines(spines: list, now=Fraction(-1)) -> list:
+    """One column for each root of neighbours that join; for all of them where a root has one alone.
+
+    It goes on where the first of those that still sound ends: a longer note may sound on."""
     groups = {}
     for spine in spines:
         groups.setdefault(spine.root, []).append(spine)
     alone = any(len(group) == 1 for group in groups.values())
     joining = [spines] if alone else groups.values()
-    return [Spine(group[0].kind, group[0].root, max(s.end for s in group)) for group in joining]
+    end = lambda group: min((s.end for s in group if s.end > now), default=max(s.end for s in group))
+    return [Spine(group[0].kind, group[0].root, end(group)) for group in joining]
 
 # %% ../../nbs/workshop/kern.ipynb #9997db0b
 class SheetNote(NamedTuple):
@@ -238,7 +241,7 @@ def read_interpretation(sheet: Sheet, fields: list) -> None:
     if label is not None:
         read_label(sheet, label[2:])
     if PATHS & set(fields):
-        sheet.spines = next_spines(sheet.spines, fields)
+        sheet.spines = next_spines(sheet.spines, fields, sheet.at)
 
 
 def read_tandem(sheet: Sheet, spine: Spine, text: str) -> None:
