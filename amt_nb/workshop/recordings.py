@@ -129,13 +129,6 @@ MAPS_LICENCE = "MAPS (V. Emiya, R. Badeau, B. David, 2010), CC BY-NC-SA 2.0 Fran
 
 def _sound_seconds(path):
     "Length in seconds by the file's head, 0 when it cannot be read (prepare reports it)."
-    import soundfile
-
-    try:
-        i = soundfile.info(str(path))
-        return i.frames / i.samplerate
-    except (RuntimeError, OSError):
-        pass  # not one of libsndfile's formats
     try:
         return SoundReader(path).seconds
     except UserError:
