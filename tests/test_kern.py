@@ -55,6 +55,7 @@ def test_all_pitches_of_the_keyboard():
             letter = name[0] * (octave + 1) if octave >= 0 else name[0].upper() * -octave
             assert kern_pitch(f"(16{letter}{name[1:]}L]") == 60 + 12 * octave + step
     assert kern_pitch("4ee--") == 74 and kern_pitch("4B##") == 61 and kern_pitch("4gnX/") == 67
+    assert kern_pitch("8BB^^-L<") == 46  # signs between a letter and its accidental
 
 
 def test_chords_rests_graces_and_drawn_signs():

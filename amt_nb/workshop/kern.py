@@ -46,8 +46,8 @@ def kern_length(token: str) -> Fraction | None:
         raise UserError(f"has a note of {float(length):,.0f} quarters")
     return length
 
-# %% ../../nbs/workshop/kern.ipynb #48cbe5c2
-PITCH = re.compile(r"([a-gA-G])\1*(#+|-+)?")
+# %% ../../nbs/workshop/kern.ipynb #b14ead16
+PITCH = re.compile(r"([a-gA-G])\1*")
 STEPS = {"c": 0, "d": 2, "e": 4, "f": 5, "g": 7, "a": 9, "b": 11}
 
 
@@ -56,10 +56,9 @@ def kern_pitch(token: str) -> int | None:
     found = PITCH.search(token)
     if found is None:
         return None
-    name, shift = found[1], found[2] or ""
-    octaves = len(found[0]) - len(shift) - (1 if name.islower() else 0)
-    octaves = octaves if name.islower() else -octaves
-    return 60 + 12 * octaves + STEPS[name.lower()] + shift.count("#") - shift.count("-")
+    name, letters = found[1], len(found[0])
+    octaves = letters - 1 if name.islower() else -letters
+    return 60 + 12 * octaves + STEPS[name.lower()] + token.count("#") - token.count("-")  # accents may stand between
 
 # %% ../../nbs/workshop/kern.ipynb #6d4843b9
 class Token(NamedTuple):
