@@ -67,13 +67,13 @@ def long_enough(notes, min_note_ms: int | None):
 def transcribe_one(recording: Path, paths: dict[str, Path], args) -> str:
     """Transcribes `recording` to the files `paths` (see `outputs_of`); returns the line that tells of it."""
     from amt_nb.workshop.files import atomic_write
-    from amt_nb.transcription.transcribe import cqt_of, activations, load_model, notes_of
+    from amt_nb.transcription.transcribe import cqt_of, load_model, notes_of, stream_activations
     from amt_nb.workshop.transcription_figures import write_picture, write_stereo
 
     started, bar = time.monotonic(), Progress(recording.name, args.progress)
     try:
         model = load_model(args.weights)
-        found = activations(recording, None, model, bar)
+        found = stream_activations(recording, None, model, bar)
         notes = long_enough(notes_of(found, model, **decoding(args)), args.min_note_ms)
         if "picture" in paths:
             title = f"{printable(recording.name)}: {len(notes)} notes" + (
