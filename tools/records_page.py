@@ -18,6 +18,9 @@ FAMILIES = (
     (("align_12k", "piano_100k"), "The weights that ship, as trained (A_direct)"),
     ("shipped_", "The weights that ship, from sound file to notes (A_shipped)"),
     ("peers_", "The weights that ship beside public transcription tools, same recordings (A_peers)"),
+    ("velocity", "Velocities of the net and from the sound (A_velocity)"),
+    ("pedal_", "The sustain pedal (A_pedal)"),
+    ("beats_", "Beats and bars from notes (A_beats)"),
     ("collapse_", "Runs of the cycle from shifted and from random starts (A_collapse)"),
     ("tied_", "Runs of the tied cycle nets (A_collapse_tied)"),
     ("shift_detector", "The shift detector (A_shift_detector)"),
@@ -32,6 +35,7 @@ FAMILIES = (
 MAIN = (
     *((role, f"{what}_f1") for role in ("real_val", "real_test") for what in ("frame", "note")),
     *((role, "within_100") for role in ("as_played", "structure", "repeat", "skip", "both")),
+    *((role, k) for role in ("real_val", "real_test", "asap") for k in ("correlation_in_recording", "beat_f1")),
     *(("held_out", k) for k in ("precision", "recall", "loss")),
 )
 
