@@ -1636,6 +1636,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                    'amt_nb/workshop/musicxml.py'),
                                           'amt_nb.workshop.musicxml.movements': ( 'workshop/musicxml.html#movements',
                                                                                   'amt_nb/workshop/musicxml.py'),
+                                          'amt_nb.workshop.musicxml.odd_alter': ( 'workshop/musicxml.html#odd_alter',
+                                                                                  'amt_nb/workshop/musicxml.py'),
                                           'amt_nb.workshop.musicxml.part_names': ( 'workshop/musicxml.html#part_names',
                                                                                    'amt_nb/workshop/musicxml.py'),
                                           'amt_nb.workshop.musicxml.pitch_of': ( 'workshop/musicxml.html#pitch_of',

@@ -123,7 +123,7 @@ def read_track(data: bytes, at: int, end: int, track: int) -> tuple[list, int, s
         return messages, stop, f"track {track + 1} is shorter than its length says"
     if stop < end and data[stop:end].strip(b"\0"):
         return messages, end, f"{end - stop} bytes after the end of track {track + 1} are no messages and left out"
-    if ended and sum(m[3] == END_OF_TRACK for m in messages if m[2] == META) > 1:
+    if ended and any(m[2:4] == (META, END_OF_TRACK) for m in messages[:-1]):
         return messages, end, f"track {track + 1} goes on after an end of track"
     if ended and stop > end:
         return messages, stop, f"track {track + 1} is longer than its length says"

@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['MAX_BYTES', 'MAX_ENTRIES', 'DECLARATION', 'FIRST_BYTES', 'MAX_PIECE', 'MAX_MEASURES', 'MAX_EVENTS', 'MAX_TAGS',
-           'EVENT', 'END_OF_BAR', 'SAFE', 'bounded_bytes', 'named_in_container', 'is_score_name', 'plain_name',
-           'score_in_archive', 'as_utf8', 'score_text', 'check_pieces', 'plain', 'checked_root', 'measures']
+           'MAX_ATTRIBUTES', 'EVENT', 'LONG_TAG', 'ATTRIBUTE', 'END_OF_BAR', 'SAFE', 'bounded_bytes',
+           'named_in_container', 'is_score_name', 'plain_name', 'score_in_archive', 'as_utf8', 'score_text',
+           'check_pieces', 'plain', 'checked_root', 'measures']
 
 # %% ../../nbs/workshop/score_files.ipynb #ec6ac6be
 import io
@@ -94,7 +95,7 @@ def score_in_archive(data: bytes, path, limit: int = MAX_BYTES) -> tuple[bytes, 
     return _unpacked(archive, found[0], path, limit), words
 
 # %% ../../nbs/workshop/score_files.ipynb #8dfbcbab
-DECLARATION = re.compile(r"\s*<\?xml\b[^>]*?\?>")
+DECLARATION = re.compile(r"<\?xml\b[^>]*?\?>")
 FIRST_BYTES = {
     b"\xef\xbb\xbf": "utf-8",
     b"\xff\xfe": "utf-16",
@@ -116,7 +117,9 @@ def as_utf8(data: bytes) -> bytes:
         text = data.decode(encoding, "strict" if encoding == "utf-8" else "replace")
     except (LookupError, UnicodeDecodeError):
         text = data.decode("cp1252" if encoding == "utf-8" else "utf-8", "replace")
-    return DECLARATION.sub("", text.lstrip("\ufeff"), count=1).lstrip().encode(errors="replace")
+    text = text.lstrip("\ufeff \t\r\n")
+    said = DECLARATION.match(text)
+    return text[said.end() if said else 0 :].lstrip().encode(errors="replace")
 
 # %% ../../nbs/workshop/score_files.ipynb #4b377251
 def score_text(path) -> tuple[bytes, list[str]]:
@@ -133,8 +136,11 @@ def score_text(path) -> tuple[bytes, list[str]]:
 # %% ../../nbs/workshop/score_files.ipynb #764bcd4b
 MAX_PIECE = 8 << 20  # bytes from one end of a bar to the next
 MAX_MEASURES = 400_000  # of all parts together
-MAX_EVENTS, MAX_TAGS = 500_000, 8_000_000  # a symphony for large orchestra has half of that
+MAX_EVENTS, MAX_TAGS = 250_000, 8_000_000  # more than an hour of a large orchestra; read and written in 10 CPU s
+MAX_ATTRIBUTES = 100  # of a tag: comparing each with each takes the parser minutes where there are many
 EVENT = re.compile(rb"<(?:[\w.-]+:)?(?:note|sound|direction|barline|attributes)[\s/>]")
+LONG_TAG = re.compile(rb"<[^<]{500,}")
+ATTRIBUTE = re.compile(rb"=\s*[\"']")
 END_OF_BAR = re.compile(rb"</(?:[\w.-]+:)?(?:measure|part)\s*>")
 
 
@@ -152,6 +158,8 @@ def check_pieces(text: bytes, path) -> None:
         )
     if text.count(b"<") > MAX_TAGS or sum(1 for _ in EVENT.finditer(text)) > MAX_EVENTS:
         raise UserError(f"{path} has more than {MAX_EVENTS:,} notes and signs: no score has")
+    if any(len(ATTRIBUTE.findall(tag.group())) > MAX_ATTRIBUTES for tag in LONG_TAG.finditer(text)):
+        raise UserError(f"{path} has a tag of more than {MAX_ATTRIBUTES} attributes: no score has")
 
 # %% ../../nbs/workshop/score_files.ipynb #e91fd83f
 def plain(element):
