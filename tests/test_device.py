@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from test_unpaired import SMALL, maps, shell  # noqa: F401
+from test_unpaired import maps, shell, small  # noqa: F401
 from torch import nn
 
 from amt_nb.transcription import training
@@ -164,7 +164,7 @@ def test_from_recordings_to_weights(condition, maps, tmp_path, capsys, monkeypat
         "1",
         "--steps",
         "2",
-        *SMALL,
+        *small(condition),
     )
     assert code == 0, err
     assert (tmp_path / "run" / "weights.safetensors").is_file()
