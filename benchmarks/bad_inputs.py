@@ -796,19 +796,21 @@ def data_kinds():
         build = lambda f, data=data: original_maps(f / "d", take(f), data) and list(words)
         KINDS.append(Kind("data sets", f"a table: {name}", build, "r", features, ("c/**/*", "c/*", "c/features/*")))
 
-    def broken(name, change, may="r"):
+    def broken(name, change, may="r", keeps=()):
         def build(folder):
             change(packed_maps(folder / "d", take(folder)))
             return list(words)
 
-        KINDS.append(Kind("data sets", name, build, may, None))
+        KINDS.append(Kind("data sets", name, build, may, None, keeps))
 
     broken("a list that is none", lambda d: (d / "splits.csv").write_bytes(b"\x89PNG"))
     broken("a list of names that climb", lambda d: (d / "splits.csv").write_text("recording,piece,group,role,seconds,audio_lag_ms\n../../take,p,g,train,2.5,0\n"))  # fmt: skip
     broken("a list that names one twice", lambda d: (d / "splits.csv").write_text((d / "splits.csv").read_text() + "r0,piece0,g,train,2.5,0\n"))  # fmt: skip
     broken("labels in no archive", lambda d: (d / "labels.zip").unlink())
     broken("labels in a folder", lambda d: ((d / "labels.zip").unlink(), (d / "labels.zip").mkdir()))
-    broken("labels of nobody", lambda d: rezip(d, ["x.tsv"]))
+    broken(
+        "labels of nobody", lambda d: rezip(d, ["x.tsv"]), keeps=("c/features/*.cqt.npy",)
+    )  # a whole one, for next time
     for name, data in {"a folder that is not there": "maps=nowhere", "an empty folder": "maps=e", "a file": "maps=take.wav", "no such set": "mops=d", "nothing": "", "two at once": "maps=d=e"}.items():  # fmt: skip
         KINDS.append(Kind("data sets", f"a set: {name}", lambda f, data=data: [take(f) and (f / "e").mkdir() or "prepare", "--data", data, "--cache", "c", "--jobs", "1"]))  # fmt: skip
 

@@ -120,6 +120,8 @@ def _table_member(archive, member):
             if z.getinfo(member).file_size > MOST_BYTES:
                 raise UserError(f"{archive}: {member} is too large for a label table")
             return table_notes(label_text(member, z.read(member)), f"{archive}: {member}")
+    except KeyError:
+        raise UserError(f"{archive} holds no {member}: these labels are missing") from None
     except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError, zlib.error, EOFError) as e:
         raise UserError(f"{archive}: {member} cannot be read ({e})") from None
 
@@ -163,7 +165,8 @@ def _maps_packed(path):
     for r in table_rows(table, ("recording", "piece", "group", "role", "seconds")):
         name = r["recording"]
         sounds = [path / f"{name}.{e}" for e in ("ogg", "flac", "wav")]
-        notes = functools.partial(_table_member, archive, f"{name}.tsv") if f"{name}.tsv" in members else None
+        labelled = f"{name}.tsv" in members or r["role"] != "unpaired"  # a label that should be there is missed too
+        notes = functools.partial(_table_member, archive, f"{name}.tsv") if labelled else None
         out.append(
             Recording(
                 f"maps/{name}",
