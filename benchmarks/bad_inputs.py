@@ -476,6 +476,10 @@ def midi_kinds():
         "the last note never let go": one(FOUR[:-4] + END), "a pedal never let go": one(b"\0\xb0\x40\x7f" + FOUR + END), "pitch bend to the end": one(b"\0\xe0\x7f\x7f" + FOUR + END),
     }.items():  # fmt: skip
         score(f"midi {name}", data, "sv", PLAIN, ".mid", area="MIDI")
+    known = {  # every key is down once; the notes begin a tick a tempo later
+        "a hundred thousand notes at once": [(0.0, pitch) for pitch in range(21, 109)],
+        "a hundred thousand tempos": [(round(100_000 / 480 + onset, 2), pitch) for onset, pitch in PLAIN],
+    }
     for name, data in {
         "cut in the middle of a note": good[:-12], "cut by a byte": good[:-1], "a track longer than the file": header() + track(FOUR + END, length=9999), "a track shorter than it is": header() + track(FOUR + END, length=17),
         "a track of 4 GB": header() + track(FOUR + END, length=2**32 - 1), "a delta of five bytes": one(b"\x81\x80\x80\x80\0\x90\x3c\x50" + FOUR + END), "data of 200": one(b"\0\x90\xc8\x50" + FOUR + END), "data without status": one(b"\0\x3c\x50" + FOUR + END),
@@ -489,7 +493,7 @@ def midi_kinds():
             f"midi {name}",
             data,
             "rsv",
-            PLAIN if not name.startswith("32767") and "SMPTE" not in name else None,
+            known.get(name, PLAIN) if not name.startswith("32767") and "SMPTE" not in name else None,
             ".mid",
             area="MIDI",
         )

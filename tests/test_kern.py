@@ -176,6 +176,44 @@ def test_encodings_and_line_ends(tmp_path, encoding, end):
     assert [n.pitch for n in read_kern(path).notes] == [60, 62]
 
 
+def test_blanks_at_the_ends_of_fields_and_lines_mean_nothing():
+    text = kern('*I"Oboe *', "*^ *", "4c 4e 4C", "*v *v *", "=2:|! =2:|!", "2d 2D", "== ==", "*- *-", columns=2)
+    plain, wide = (written_kern(kern_sheet(t)) for t in (text, text.replace("\t", " \t").replace("\n", "  \n ")))
+    assert wide == plain and not plain.words and wide.parts == ["part 1", "Oboe"]
+
+
+@pytest.mark.parametrize(
+    "token",
+    "0000c 04c 00000000000c 1%c 4c4 12345678901c -1c -c4 #4c c#- 4c#### 4ce 4cec 8FzF 4cC 4.....c 0004r 4r4 4@16@4c".split(),
+)
+def test_a_token_that_kern_has_not_is_said(token):
+    try:
+        words = written_kern(kern_sheet(kern("4g", token, "4a", token, "*-"))).words
+    except UserError as error:
+        assert str(error).startswith("line 3 has a note of")
+    else:
+        assert words[-1] == f"tokens that **kern has not: 2, first {token!r} in line 3: read as far as they go"
+
+
+@pytest.mark.parametrize(
+    "token", "000c 00r 4....c 4c. 3%2c# [4BB^^-L_] 4c---/ 4ggr 4rGG- 2@@32@@cc 8ffqJ 16%3dn (2..g-/L".split()
+)
+def test_a_token_that_kern_has_is_not(token):
+    words = written_kern(kern_sheet(kern("4g", token, "*-"))).words
+    assert not any("has not" in text for text in words)
+
+
+def test_a_column_alone_neither_joins_nor_changes_places_and_a_cut_is_said():
+    said = lambda *lines, columns=1: written_kern(kern_sheet(kern(*lines, columns=columns))).words
+    assert said("4c", "*v", "4d", "*-") == [
+        "tokens that **kern has not: 1, first '*v' in line 3: read as far as they go"
+    ]
+    assert said("4c 4e 4g", "*x * *x", "4d 4f 4a", "*- *- *-", columns=3)[0].startswith("tokens that **kern has not: 2")
+    assert said("4c 4e", "*^ *", "4c 4d 4e", "*v *v *", "*x *x", "4c 4e", "*- *-", columns=2) == []
+    assert said("4c", "4d") == ["its columns are not ended by *-: the rest of it may be missing"]
+    assert said("4c 4d", "* *-", "4e", columns=2) == ["its columns are not ended by *-: the rest of it may be missing"]
+
+
 def test_random_rhythms_keep_their_time():
     """Voices of random lengths, written moment by moment, come back with the onsets that they were made of."""
     rng = np.random.default_rng(0)
@@ -199,6 +237,11 @@ BAD = {
     "short line": ("**kern\t**kern\n4c\t4e\n4d\n*-\t*-\n", "line 3 has 1 fields where 2 columns are open"),
     "long line": ("**kern\n4c\t4e\n*-\n", "line 2 has 2 fields where 1 columns are open"),
     "length": ("**kern\n1%999999999c\n*-\n", "line 2 has a note of"),
+    "short length": ("**kern\n1000000000c\n*-\n", "line 2 has a note of 4e-08 quarters"),
+    "signs without end": (
+        f"**kern\n4c{'@' * 400_000}\n4c{'-' * 400_000}\n4c{'r' * 400_000}.\n0%2c\n*-\n",
+        "line 5 has a length",
+    ),
     "nothing below": ("**kern\n0%2c\n*-\n", "line 2 has a length that cannot be"),
     "order bomb": (
         kern("*>[B,B]", *(f"*>{a}[" + ",".join([b] * 50) + "]" for a, b in zip("BCDEFG", "CDEFGA")), "*>A", "4c", "*-"),

@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given, settings as hypothesis_settings, strategies as st
 
+from amt_nb.workshop.musicxml import read_musicxml
 from amt_nb.workshop.repeats import bars_in_order, Mark
 from amt_nb.workshop.settings import UserError
 
@@ -211,3 +212,32 @@ MOVEMENTS = {
 def test_what_whole_works_brought(name):
     bars, played = MOVEMENTS[name]
     assert order(*bars) == played
+
+
+@pytest.mark.parametrize(
+    ("sign", "bars", "text"),
+    [
+        ('direction="backward"', "AABB", None),
+        ('direction="backward" times="3"', "AAABBB", None),
+        ('direction="backward" times="1"', "AB", None),
+        ('direction="backward" times=" 2.0 "', "AABB", None),
+        *(
+            (f'direction="backward" times="{n}"', "AABB", "2 repeat signs give no whole number")
+            for n in ("-1", "0", "1.5", "x", "")
+        ),
+        ('direction="up"', "AABB", "2 repeat signs have no direction"),
+        ("", "AABB", "2 repeat signs have no direction"),
+    ],
+)
+def test_a_number_of_times_that_is_none_is_said(tmp_path, sign, bars, text):
+    """MusicXML: `times` is how often a section is played, two without it."""
+    note = "<note><pitch><step>C</step><octave>4</octave></pitch><duration>1</duration></note>"
+    bar = (
+        f"<measure><attributes><divisions>1</divisions></attributes>{note}<barline><repeat {sign}/></barline></measure>"
+    )
+    path = tmp_path / "a.musicxml"
+    path.write_text(f"<score-partwise><part-list/><part id='P1'>{bar * 2}</part></score-partwise>")
+    written = read_musicxml(path)
+    assert order(*written.marks) == bars
+    said = [word for word in written.words if "repeat" in word]
+    assert [word[: len(text or "")] for word in said] == ([text] if text else [])

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['STEPS', 'LEFT_OUT', 'SOUND_MARKS', 'LONGEST_NAME', 'whole', 'pitch_of', 'midi_pitch', 'transposition_of', 'odd_alter',
-           'ticks_in', 'Part', 'Bar', 'read_note', 'read_attributes', 'read_sound', 'read_direction', 'read_barline',
-           'read_bar', 'repeated', 'read_parts', 'bar_length', 'reaching', 'cut_bars', 'is_late', 'part_names',
-           'at_their_bars', 'movements', 'left_out', 'read_musicxml']
+           'ticks_in', 'Part', 'Bar', 'read_note', 'read_attributes', 'read_sound', 'read_direction', 'times_of',
+           'read_barline', 'read_bar', 'repeated', 'read_parts', 'bar_length', 'reaching', 'cut_bars', 'is_late',
+           'part_names', 'at_their_bars', 'movements', 'left_out', 'read_musicxml']
 
 # %% ../../nbs/workshop/musicxml.ipynb #874f4d0b
 import math
@@ -209,14 +209,23 @@ def read_direction(element, part: Part, bar: Bar, cursor: int) -> None:
     bar.tempos += [(at, rank, tempo) for rank, tempo in found if tempo and not any(told)][:1]
 
 # %% ../../nbs/workshop/musicxml.ipynb #44bc67fb
-def read_barline(element, bar: Bar, cursor: int) -> None:
+def times_of(repeat, counts: Counter) -> str:
+    """How often a backward <repeat> says that its section is played; '' where it says nothing, or no number from 1 on."""
+    text = repeat.get("times")
+    times = number(text, Fraction(0))
+    counts["direction"] += repeat.get("direction") != "backward"
+    counts["times"] += text is not None and (times < 1 or times.denominator > 1)
+    return str(times) if times >= 1 and times.denominator == 1 else ""
+
+
+def read_barline(element, bar: Bar, cursor: int, counts: Counter) -> None:
     """Takes repeats, endings, and a final bar line into the bar; one in the middle of a bar cuts it."""
     marks, place = [], element.get("location", "right")
     for e in element:
         if e.tag == "repeat":
             forward = e.get("direction") == "forward"
-            times = number(e.get("times"))
-            marks.append(Mark("forward") if forward else Mark("backward", str(int(times)) if times else ""))
+            times = "" if forward else times_of(e, counts)
+            marks.append(Mark("forward" if forward else "backward", times))
             if e.get("after-jump") == "yes" and not forward:
                 marks.append(Mark("backward again"))
         elif e.tag == "ending":
@@ -265,7 +274,7 @@ def read_bar(element, part: Part, counts: Counter) -> Bar:
         elif tag == "sound":
             read_sound(e, bar, cursor)
         elif tag == "barline":
-            read_barline(e, bar, cursor)
+            read_barline(e, bar, cursor, counts)
         bar.reach = max(bar.reach, cursor)
     bar.nominal = part.nominal
     return bar
@@ -391,6 +400,8 @@ def left_out(counts: Counter) -> list[str]:
         "divisions": "times the divisions are no number above 0: those before them hold, else 1 a quarter",
         "transpose": "transpositions are no number and not applied", "alter": "notes whose alteration is no number are read without it",
         "quarter": "notes between two keys are read as the key nearer to their step",
+        "times": "repeat signs give no whole number of times from 1 on: played twice",
+        "direction": "repeat signs have no direction: they lead back",
     }  # fmt: skip
     return [
         f"{counts[k]} {name.replace('notes', 'note', 1) if counts[k] == 1 else name} left out"
