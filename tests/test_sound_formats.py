@@ -14,7 +14,7 @@ from sounds import CLICKS_S, FORMATS, clicks, encode, hurt, late_ms
 
 from amt_nb.workshop.audio import AudioBlocks, load_audio
 from amt_nb.workshop.settings import UserError
-from amt_nb.workshop.sound_files import SoundReader, placed
+from amt_nb.workshop.sound_files import SoundReader, ogg_pages, placed
 
 EVERY = tuple(np.arange(0.25, 6, 0.25))
 
@@ -188,6 +188,85 @@ def test_a_second_wav_behind_the_first_is_said(tmp_path):
     (tmp_path / "a.wav").write_bytes((tmp_path / "a.wav").read_bytes() * 2)
     wave, sr, words = read(tmp_path / "a.wav")
     assert len(wave) == 3 * sr and "0.3 MB behind the end of its sound: they are not read" in words[0]
+
+
+def chunk(name, data, order="little"):
+    """A chunk with its padding."""
+    return name + len(data).to_bytes(4, order) + data + bytes(len(data) % 2)
+
+
+def sound_bytes(tmp_path, kind="WAV", subtype="PCM_16", **options):
+    """(bytes of a file of room, where the size of its sound stands)."""
+    soundfile.write(tmp_path / "made", room(8000), 8000, subtype, format=kind, **options)
+    data = (tmp_path / "made").read_bytes()
+    return data, data.index(b"SSND" if kind == "AIFF" else b"data") + 4
+
+
+@pytest.mark.parametrize("kind, subtype", [("WAV", "PCM_16"), ("WAV", "PCM_U8"), ("WAV", "FLOAT"), ("WAVEX", "PCM_24"), ("RIFX", "PCM_16"), ("AIFF", "PCM_16")])  # fmt: skip
+def test_a_size_of_half_is_said(tmp_path, kind, subtype):
+    order = "little" if kind.startswith("WAV") else "big"
+    options = {"endian": "BIG"} if kind == "RIFX" else {}
+    data, at = sound_bytes(tmp_path, "WAV" if kind == "RIFX" else kind, subtype, **options)
+    half = int.from_bytes(data[at : at + 4], order) // 8 * 4
+    for behind in (b"", chunk(b"LIST", b"INFO" + bytes(80), order)):
+        (tmp_path / "a.wav").write_bytes(data[:at] + half.to_bytes(4, order) + data[at + 4 :] + behind)
+        _, _, words = read(tmp_path / "a.wav")
+        assert len(words) == 1 and "behind the end of its sound: they are not read" in words[0]
+
+
+def test_what_follows_a_sound_by_right_is_not_remarked(tmp_path):
+    data, at = sound_bytes(tmp_path)
+    noise = np.random.default_rng(0).bytes(70_001)
+    for behind in (
+        *(chunk(name, noise) for name in (b"LIST", b"id3 ", b"JUNK", b"bext", b"zzzz")),
+        *(b"LIST" + (99_999).to_bytes(4, "little") + noise, chunk(b"id3 ", noise)[:-1], chunk(b"cue ", b"") + bytes(9)),
+        *(b"ID3\x04" + noise, b"TAG" + noise[:125], b"APETAGEX" + noise, bytes(100_000), bytes(1), b"\xff" * 500),
+    ):
+        (tmp_path / "a.wav").write_bytes(data + behind)
+        wave, _, words = read(tmp_path / "a.wav")
+        assert words == [] and len(wave) == 48000, behind[:8]
+    for size in (0, 0x7FFFF000, 0xFFFFFFFF):
+        (tmp_path / "a.wav").write_bytes(data[:at] + size.to_bytes(4, "little") + data[at + 4 :])
+        wave, _, words = read(tmp_path / "a.wav")
+        assert words == [] and len(wave) == 48000
+
+
+@pytest.mark.parametrize("kind", ["RF64", "W64", "CAF"])
+def test_a_size_of_half_in_64_bits_is_said(tmp_path, kind):
+    data, at = sound_bytes(tmp_path, kind)
+    where, order = {"RF64": (28, "little"), "W64": (at + 12, "little"), "CAF": (at, "big")}[kind]
+    size = int.from_bytes(data[where : where + 8], order)
+    assert 96_000 <= size < 97_000
+    changed = data[:where] + (size // 16 * 8).to_bytes(8, order) + data[where + 8 :]
+    if kind == "RF64":
+        changed = changed[:at] + b"\xff" * 4 + changed[at + 4 :]
+    (tmp_path / "a.wav").write_bytes(changed)
+    wave, _, words = read(tmp_path / "a.wav")
+    assert len(wave) == 48000 or any("behind the end of its sound" in w for w in words)
+
+
+@pytest.mark.parametrize("seconds", [2.5, 6])
+@pytest.mark.parametrize("what", ["flip", "noise", "head", "gone"])
+def test_a_lost_page_of_opus_costs_its_own_time(tmp_path, seconds, what):
+    """FFmpeg puts the last page in the place of a lost one before it."""
+    whole = encoded(tmp_path / "a.opus", "libopus", room(48000, seconds), 48000)
+    before, _, words = read(whole)
+    data, pages = bytearray(whole.read_bytes()), list(ogg_pages(whole))
+    assert words == [] and sum(len(page) for _, page in pages) == len(data)
+    for at, page in pages[2:-1]:
+        hurt_one = bytearray(data)
+        if what == "gone":
+            del hurt_one[at : at + len(page)]
+        elif what == "noise":
+            hurt_one[at + 400 : at + 1900] = np.random.default_rng(0).bytes(1500)
+        else:
+            hurt_one[at + (1 if what == "head" else 500)] ^= 4
+        (tmp_path / "b.opus").write_bytes(hurt_one)
+        wave, sr, words = read(tmp_path / "b.opus")
+        assert len(words) == 1 and "is damaged" in words[0]
+        late = np.array(late_ms(wave, sr, [t for t in EVERY if t < seconds]))
+        assert abs(len(wave) - len(before)) < 0.025 * sr and not np.abs(late[-1]) > 1
+        assert (np.abs(late[~np.isnan(late)]) > 1).sum() <= 1 and np.isnan(late).sum() <= 5
 
 
 @pytest.mark.parametrize("size", [0, 0x7FFFF000, 0x7FFFFFFF, 0xFFFFFFFF, 0xFFFFFF00])

@@ -52,6 +52,21 @@ def test_sounds_that_cannot_be_written(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg"])
+def test_a_disk_that_is_full_is_one_line(tmp_path, suffix):
+    """An error inside libsndfile's calls of Python would be printed with its traceback."""
+    code = "import resource, sys, numpy as np; from amt_nb.workshop.transcription_figures import write_stereo; "
+    code += "from amt_nb.notes import empty_notes; from amt_nb.workshop.settings import UserError\n"
+    code += "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)\n"
+    code += "try: write_stereo(sys.argv[1], np.random.default_rng(0).uniform(-0.5, 0.5, 80000), empty_notes(), 16000)\n"
+    code += "except (UserError, OSError) as e: sys.exit(str(e))"
+    for most in (10, 1000, 30_000):
+        words = [sys.executable, "-c", code, tmp_path / f"a.{suffix}", str(most)]
+        done = subprocess.run(words, capture_output=True, text=True)
+        assert done.returncode == 1 and done.stderr.count("\n") == 1 and "cannot write" in done.stderr, done.stderr
+        assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("sr", [192_000, 200_001, 352_800, 768_000])
 @pytest.mark.parametrize("suffix", ["ogg", "flac", "wav"])
 def test_sound_of_any_rate_is_written(tmp_path, sr, suffix):

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NOTE_COLOUR', 'SHOWN_FROM', 'SOUND_FORMATS', 'draw_row', 'figure', 'write_picture', 'loudness_ratio', 'stereo',
-           'audible', 'write_stereo']
+           'audible', 'Kept', 'write_stereo']
 
 # %% ../../nbs/workshop/transcription_figures.ipynb #1ec6c8e1
 import io
@@ -129,6 +129,40 @@ def audible(blocks, sr: int):
     whole = (pair for source in (ends, [(np.zeros(0, np.float32), True)]) for pair in source)
     return (resampler.resample_chunk(np.ascontiguousarray(x), last=end) for x, end in whole), 48_000
 
+# %% ../../nbs/workshop/transcription_figures.ipynb #full-disk
+class Kept:
+    """A binary file for a library that cannot pass on errors: after the first one nothing more is done, and `error`
+    holds it.
+    """
+
+    def __init__(self, file):
+        self.file, self.error = file, None
+
+    def _tried(self, do, *given, otherwise=0):
+        if self.error:
+            return otherwise
+        try:
+            return do(*given)
+        except OSError as error:
+            self.error = error
+            return otherwise
+
+    def write(self, data):
+        """How many bytes were written: 0 after an error."""
+        return self._tried(self.file.write, data)
+
+    def seek(self, offset, whence=0):
+        """Moves; returns the place."""
+        return self._tried(self.file.seek, offset, whence)
+
+    def tell(self):
+        """The place."""
+        return self._tried(self.file.tell)
+
+    def read(self, size=-1):
+        """Bytes from here."""
+        return self._tried(self.file.read, size, otherwise=b"")
+
 # %% ../../nbs/workshop/transcription_figures.ipynb #3b42bba8
 SOUND_FORMATS = {".wav": ("WAV", "PCM_16"), ".flac": ("FLAC", "PCM_16"), ".ogg": ("OGG", "VORBIS")}
 
@@ -149,10 +183,18 @@ def write_stereo(path, source, notes: np.ndarray, sr: int | None = None) -> Path
     kind, subtype = SOUND_FORMATS[path.suffix.lower()]
 
     def fill(file):
-        with soundfile.SoundFile(file, "w", sr, 2, subtype, format=kind) as sound:
-            for block in stereo(blocks, sr, notes):
-                for at in range(0, len(block), sr):
-                    sound.write(block[at : at + sr])
+        kept = Kept(file)
+        try:
+            with soundfile.SoundFile(kept, "w", sr, 2, subtype, format=kind) as sound:
+                for block in stereo(blocks, sr, notes):
+                    for at in range(0, len(block), sr):
+                        if not kept.error:
+                            sound.write(block[at : at + sr])
+        except (soundfile.SoundFileError, AssertionError):  # a short write, for which `kept` knows the reason
+            if not kept.error:
+                raise
+        if kept.error:
+            raise kept.error
 
     try:
         return atomic_write(path, fill)
