@@ -163,6 +163,8 @@ def parts_of(path) -> tuple[list[tuple[int, int]], list[str]]:
             odd.append("has no end mark: it may be cut off")
     elif head[:4] == b"\x30\x26\xb2\x75" and asf_bytes(path) > size:
         odd.append(f"breaks off: {100 * size / asf_bytes(path):.0f} % of it are there")
+    elif head[:4] == b"RIFF" and head[8:] == b"AVI " and int.from_bytes(head[4:8], "little") + 8 > size:
+        odd.append("is shorter than its head says: it breaks off, or something is missing in it")
     elif head[:3] in (b"ID3", b"TAG") or head[:1] == b"\xff" and head[1] >= 0xE0:
         starts = mp3_parts(path)
     starts = [0, *starts[1:]]
@@ -425,10 +427,11 @@ TOLD_S = {  # containers whose heads tell a length, and how wrong it may be
 
 def promised_s(container, stream) -> tuple[float, float]:
     """(seconds that a head tells, by how much they may be wrong): (0, 0) where no head tells it."""
-    name, told = container.format.name, stream.duration
+    name = container.format.name
+    told = stream.frames or stream.duration if name == "avi" else stream.duration
     if name not in TOLD_S or name == "mp3" and not stream.start_time:
         return 0.0, 0.0
-    if name in ("matroska,webm", "asf", "flv", "avi"):
+    if name in ("matroska,webm", "asf", "flv"):
         return (container.duration or 0) / 1e6, TOLD_S[name]
     return float((told or 0) * stream.time_base), TOLD_S[name]
 
