@@ -391,3 +391,15 @@ def test_noise_taken_for_a_head_of_many_channels_ends_nothing(tmp_path):
         path.write_bytes(data[:at] + data[at + 3001 :])
         done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True)
         assert done.returncode in (0, 1) and (not done.returncode or "UserError" in done.stderr)
+
+
+def test_a_wav_whose_sound_lies_in_two_chunks_is_refused(tmp_path):
+    sound = (9000 * np.sin(np.arange(16000) * 0.1)).astype("<i2").tobytes()
+    piece = b"data" + len(sound).to_bytes(4, "little") + sound
+    body = b"WAVEfmt " + bytes.fromhex("1000000001000100803e0000007d000002001000")
+    for n in (1, 2):
+        file = tmp_path / f"{n}.wav"
+        file.write_bytes(b"RIFF" + (len(body) + n * len(piece)).to_bytes(4, "little") + body + n * piece)
+    assert len(load_audio(tmp_path / "1.wav")[0]) == 16000
+    with pytest.raises(UserError, match="2.wav holds its sound in two pieces"):
+        load_audio(tmp_path / "2.wav")

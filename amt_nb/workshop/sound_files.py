@@ -131,8 +131,7 @@ def ogg_pages(path) -> Iterator[tuple[int, bytes]]:
 def ogg_damage(path) -> tuple[int, dict[int, tuple[int, int, int]], bool]:
     """How many pages of an Ogg file are lost between others, {position: (samples told before, samples told at its
     end, packets)} of each page that ends a recording and follows a lost one, and whether a
-    recording's first sound is lost.
-    """
+    recording's first sound is lost."""
     lost, ends, last, first = 0, {}, {}, False
     for at, page in ogg_pages(path):
         told, serial, number = int.from_bytes(page[6:14], "little"), page[14:18], int.from_bytes(page[18:22], "little")
@@ -201,8 +200,7 @@ def unread(path, at: int) -> int:
 def chunk_share(path) -> tuple[float, int]:
     """(share of the promised sound that a file of chunks holds, bytes behind it that are no chunks, see `unread`).
 
-    (1, 0) for whole files and for those without chunks.
-    """
+    (1, 0) for whole files and for those without chunks; UserError where the sound lies in two chunks."""
     size = os.path.getsize(path)
     with open(path, "rb") as raw:
         at, order, name_bytes, size_bytes, wanted, counts_head, step = CHUNKS.get(
@@ -219,6 +217,8 @@ def chunk_share(path) -> tuple[float, int]:
                 return share, unread(path, at)
             if heard and name not in WORDS and at + head + n > size:
                 return share, unread(path, at)  # sound that looks like the head of a chunk
+            if name == wanted and heard:
+                raise UserError(f"{path} holds its sound in two pieces, of which one alone can be read: save it anew")
             if name == wanted:
                 n = long if long and n == 0xFFFFFFFF else n
                 if n in (0, 2**64 - 1) or 0x7FFFF000 <= n <= 0x7FFFFFFF or 0xFFFFF000 <= n <= 0xFFFFFFFF and n != long:
