@@ -238,6 +238,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                      'amt_nb/alignment/refinement.py'),
                                              'amt_nb.alignment.refinement.placed_segment': ( 'alignment/refinement.html#placed_segment',
                                                                                              'amt_nb/alignment/refinement.py'),
+                                             'amt_nb.alignment.refinement.placed_segments': ( 'alignment/refinement.html#placed_segments',
+                                                                                              'amt_nb/alignment/refinement.py'),
                                              'amt_nb.alignment.refinement.refined': ( 'alignment/refinement.html#refined',
                                                                                       'amt_nb/alignment/refinement.py'),
                                              'amt_nb.alignment.refinement.refined_map': ( 'alignment/refinement.html#refined_map',

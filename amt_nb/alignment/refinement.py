@@ -6,8 +6,8 @@
 __all__ = ['BELIEF_S', 'BELIEF', 'LEAST_BELIEF', 'CONFIDENCE_S', 'CONFIDENCE', 'events', 'evidence_near', 'placed', 'Segment',
            'place_events', 'fraction_of', 'meeting_frame', 'corridor_path', 'finer', 'detected_onsets',
            'expected_onsets', 'around', 'explained', 'seconds_for_a_jump', 'frames_of', 'logistic', 'confidence_of',
-           'believed', 'Followed', 'follow', 'to_follow', 'refined', 'refined_map', 'placed_segment', 'meeting_edges',
-           'rows_of']
+           'believed', 'Followed', 'follow', 'to_follow', 'placed_segments', 'refined', 'refined_map', 'placed_segment',
+           'meeting_edges', 'rows_of']
 
 # %% ../../nbs/alignment/36_refinement.ipynb #6e10fcd7
 from dataclasses import dataclass, field, replace
@@ -331,18 +331,21 @@ def to_follow(frames, onsets, notes):
     return np.asarray(frames, np.float32), np.asarray(onsets, np.float32), notes
 
 
+def placed_segments(frames, onsets, notes, path, jumped, cells, config: PathConfig = PathConfig()) -> tuple[list, list]:
+    """(segments, their edges in frames) of every part of a first path, before any is left out; as for `refined`."""
+    parts = segments_of(path, jumped)
+    found = [placed_segment(frames, onsets, notes, path, part, cells, config) for part in parts]
+    edges = meeting_edges(found, parts, cells[0], len(frames), config)
+    return [s.cut(*edge) for s, edge in zip(found, edges)], edges
+
+
 def refined(frames, onsets, notes, path, jumped, cells, config: PathConfig = PathConfig()) -> Followed:
     """Where the recording is, to the frame, near a first path of cells: path (N,), -1 outside, jumped (N,).
 
     frames, onsets: probabilities (T, 88); cells: size of a cell in frames, whole, and in score seconds.
     """
-    cell, cell_s = cells
-    parts = segments_of(path, jumped)
-    found = [placed_segment(frames, onsets, notes, path, part, cells, config) for part in parts]
-    edges = meeting_edges(found, parts, cell, len(frames), config)
-    inner = [s.cut(a, b) for s, (a, b) in zip(found, edges)]
     detected = detected_onsets(onsets)
-    kept = believed(inner, edges, detected, notes)
+    kept = believed(*placed_segments(frames, onsets, notes, path, jumped, cells, config), detected, notes)
     found, edges = [s for s, _ in kept], [e for _, e in kept]
     sure = confidence_of(detected, expected_onsets(found, notes, len(frames)), edges)
     return rows_of(found, edges, sure, float(notes["offset_s"].max()))
