@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['PIECE_RULES', 'MAPS_LICENCE', 'MOST_UNPACKED', 'ASAP_LICENCE', 'GUITARSET_LICENCE', 'GUITARSET_LAG_S',
            'GUITARSET_NAME', 'MUSICNET_LICENCE', 'MUSICNET_TEST', 'SAME_PIECE', 'Recording', 'piece_key', 'maps',
-           'digest', 'unpack', 'pedal_events', 'asap', 'guitarset', 'musicnet', 'fingerprint', 'likeness', 'leaks',
-           'without_leaks', 'by_role']
+           'digest', 'unpack', 'pedal_events', 'asap_root', 'asap', 'guitarset', 'musicnet', 'fingerprint', 'likeness',
+           'leaks', 'without_leaks', 'by_role']
 
 # %% ../../nbs/workshop/recordings.ipynb #ee96415d
 import contextlib
@@ -298,8 +298,9 @@ def pedal_events(path):
     return np.stack([p["time_s"], p["value"]], 1).astype(float)
 
 
-def _asap_root(path, cache):
-    """The folder with metadata.csv in, around or packed at `path`; UserError where there is none."""
+def asap_root(path, cache=None):
+    """The folder with ASAP's metadata.csv, in, around or packed at `path`; UserError where there is none."""
+    path = _folder(path, "asap")
     if (
         path.is_dir()
         and not (path / "metadata.csv").exists()
@@ -321,7 +322,7 @@ ASAP_LICENCE = "ASAP (F. Foscarin, A. McLeod, P. Rigaux, F. Jacquemard, M. Sakai
 def asap(path, cache=None):
     """Performances (role 'performance') and scores (role 'score') of ASAP: its folder, a folder around it, or a packed
     asap*.tar.xz (unpacked into the cache)."""
-    root, out, missing = _asap_root(_folder(path, "asap"), cache), {}, 0
+    root, out, missing = asap_root(path, cache), {}, 0
     for r in table_rows(root / "metadata.csv", ("title", "composer", "midi_performance", "midi_score")):
         piece = piece_key(r["title"], r["composer"])
         for role, column in (("performance", "midi_performance"), ("score", "midi_score")):
@@ -467,22 +468,44 @@ def likeness(a, b):
 SAME_PIECE = 0.1
 
 
+@functools.lru_cache(maxsize=8192)
+def _kept_fingerprint(path):
+    return fingerprint(np.load(path))
+
+
+def _print_of(item):
+    """Fingerprint of a Recording or of Features, whose notes lie in a file that is named by what it holds and so is read once;
+    None without notes."""
+    if path := getattr(item, "notes_path", None):
+        return _kept_fingerprint(path)
+    notes = item.load_notes()
+    return None if notes is None else fingerprint(notes)
+
+
+def _shared(mine, hashes, owner, n):
+    "(n,): how many hashes of the fingerprint `mine` each of n owners has; hashes: those of all, sorted, with their owners."
+    first = np.searchsorted(hashes, mine)
+    found = np.searchsorted(hashes, mine, "right") - first
+    place = np.arange(found.sum()) + np.repeat(first - np.cumsum(found) + found, found)
+    return np.bincount(owner[place], minlength=n)
+
+
 def leaks(train, test):
     """list of (train id, test id, why) for every item of train (Recordings or Features) whose piece is in test: by
-    name, or by notes under another name."""
-    prints = [(t, fingerprint(n)) for t in test if (n := t.load_notes()) is not None]
-    pieces = {t.piece: t.id for t in test}
-    out = []
+    name, or by notes under another name (see `likeness`, here against all of test at once)."""
+    prints = [(t.id, p) for t in test if (p := _print_of(t)) is not None and len(p)]
+    pieces, size = {t.piece: t.id for t in test}, np.array([len(p) for _, p in prints])
+    hashes, owner = np.concatenate([np.zeros(0, int), *[p for _, p in prints]]), np.repeat(np.arange(len(prints)), size)
+    order = np.argsort(hashes, kind="stable")
+    hashes, owner, out = hashes[order], owner[order], []
     for r in train:
         if r.piece in pieces:
             out.append((r.id, pieces[r.piece], f"same piece {r.piece}"))
-            continue
-        if not prints or (n := r.load_notes()) is None:
-            continue
-        mine = fingerprint(n)
-        best = max(((likeness(mine, f), t.id) for t, f in prints), default=(0, ""))
-        if best[0] >= SAME_PIECE:
-            out.append((r.id, best[1], f"{best[0]:.0%} of the notes are the same"))
+        elif prints and (mine := _print_of(r)) is not None and len(mine):
+            shared = _shared(mine, hashes, owner, len(prints))
+            alike = np.where(shared >= 8, shared / np.minimum(len(mine), size), 0)
+            if alike.max() >= SAME_PIECE:
+                out.append((r.id, prints[alike.argmax()][0], f"{alike.max():.0%} of the notes are the same"))
     return out
 
 # %% ../../nbs/workshop/recordings.ipynb #d6103754
