@@ -156,7 +156,6 @@ def test_every_import_is_asked_for():
     core = {module for module, owners in MODULES.items() if owners & asked}
     names = {n for p in (ROOT / "amt_nb").rglob("*.py") for n in imported(p)} - sys.stdlib_module_names - {"amt_nb"}
     inside = {"PIL", "lightning_fabric", "llvmlite", "triton"}  # come with matplotlib, lightning, numba, torch
-    inside |= {"dask"}  # no extra: corpora says in words what to install
     assert names - core - set(EXTRA_OF) - inside == set()
 
 

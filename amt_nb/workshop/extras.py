@@ -23,6 +23,7 @@ EXTRA_OF = {
     "scipy": "train",
     "joblib": "train",
     "mir_eval": "train",
+    "dask": "cluster",
     "IPython": "book",
     "ipywidgets": "book",
     "librosa": "book",
