@@ -22,7 +22,9 @@ from amt_nb.cqt import CQTConfig
 from amt_nb.notes import as_notes, to_roll, to_rolls
 from amt_nb.workshop.files import DiskFull, save_array, temporary_name
 from amt_nb.workshop.midi import write_midi
-from amt_nb.workshop.recordings import _table_file
+from amt_nb.workshop.asap import asap
+from amt_nb.workshop.guitarset import guitarset
+from amt_nb.workshop.maps import maps, table_file
 from amt_nb.workshop.settings import Paths, UserError
 
 FINE = CQTConfig(filter_scale=0.6, centre=0.5)
@@ -85,7 +87,7 @@ def maps_packed(path):
 
 
 def test_maps_packed(tmp_path):
-    a, b = sources.maps(maps_packed(tmp_path / "maps"))
+    a, b = maps(maps_packed(tmp_path / "maps"))
     assert (a.role, b.role, b.lag_s, b.piece) == ("paired", "real_test", 0.016, "chopin_etudes_op_10_1")
     assert a.load_notes()["pitch"].tolist() == [48, 60] and a.load_notes()["velocity"].tolist() == [50, 53]
     assert len(a.load_audio()[0]) == 2 * SR
@@ -100,13 +102,13 @@ def test_maps_original(tmp_path):
             write_midi(tune(1), folder / f"MAPS_MUS-{piece}_{group}.mid")
         else:
             (folder / f"MAPS_MUS-{piece}_{group}.txt").write_text("OnsetTime\tOffsetTime\tMidiPitch\n0.5\t1.0\t60\n\n")
-    roles = {r.id: r.role for r in sources.maps(tmp_path)}
+    roles = {r.id: r.role for r in maps(tmp_path)}
     assert roles == {
         "maps/MAPS_MUS-alb_se3_AkPnBcht": "train",
         "maps/MAPS_MUS-chpn_op10_e01_AkPnBcht": "overlap",
         "maps/MAPS_MUS-chpn-e01_ENSTDkCl": "test",
     }
-    assert sorted(len(r.load_notes()) for r in sources.maps(tmp_path)) == [1, 1, 60]
+    assert sorted(len(r.load_notes()) for r in maps(tmp_path)) == [1, 1, 60]
 
 
 def asap_tree(root):
@@ -130,11 +132,11 @@ def test_asap_unpacked_packed_and_around(tmp_path):
     root = asap_tree(tmp_path / "tree")
     with tarfile.open(tmp_path / "asap.tar.xz", "w:xz") as t:
         t.add(root / "asap", "asap")
-    a = sources.asap(root / "asap")
+    a = asap(root / "asap")
     for other in (
-        sources.asap(root),
-        sources.asap(tmp_path / "asap.tar.xz", tmp_path / "cache"),
-        sources.asap(tmp_path / "asap.tar.xz", tmp_path / "cache"),
+        asap(root),
+        asap(tmp_path / "asap.tar.xz", tmp_path / "cache"),
+        asap(tmp_path / "asap.tar.xz", tmp_path / "cache"),
     ):
         assert [(r.id, r.piece, r.role) for r in a] == [(r.id, r.piece, r.role) for r in other]
     assert [r.role for r in a] == ["performance", "score"] and a[0].piece == sources.piece_key("chpn-e01")
@@ -145,7 +147,7 @@ def test_asap_unpacked_packed_and_around(tmp_path):
 def test_broken_archive(tmp_path):
     (tmp_path / "asap.tar.xz").write_bytes(b"no archive at all")
     with pytest.raises(UserError, match="cannot be unpacked"):
-        sources.asap(tmp_path / "asap.tar.xz", tmp_path / "cache")
+        asap(tmp_path / "asap.tar.xz", tmp_path / "cache")
     assert not list((tmp_path / "cache" / "unpacked").iterdir())
 
 
@@ -163,7 +165,7 @@ def test_guitarset(tmp_path):
     for name in ("00_BN1-129-Eb_comp", "04_BN3-154-E_comp"):
         (tmp_path / "annotation" / f"{name}.jams").write_text(json.dumps(jams))
     soundfile.write(tmp_path / "audio_mono-mic" / "00_BN1-129-Eb_comp_mic.wav", noise(0, 3.0), 44100)
-    a, b = sources.guitarset(tmp_path)
+    a, b = guitarset(tmp_path)
     assert (a.role, b.role, a.audio is None, b.audio, b.lag_s) == ("train", "validation", False, None, -0.409)
     assert a.load_notes()["onset_s"].tolist() == [1.0, 2.0] and a.load_notes()["offset_s"][0] > 1.0
     assert a.piece == "guitarset_bn1-129-eb" and a.seconds > 0
@@ -174,11 +176,11 @@ def test_guitarset(tmp_path):
 def test_guitarset_tables_and_unlabelled(tmp_path):
     soundfile.write(tmp_path / "03_Jazz2-110-Bb_comp.ogg", noise(0, 1.0), SR, format="OGG", subtype="VORBIS")
     (tmp_path / "00_BN1-129-Eb_comp.tsv").write_text("onset_s offset_s pitch pitch_float string\n0.1 0.5 51 50.97 2\n")
-    a, b = sources.guitarset(tmp_path)
+    a, b = guitarset(tmp_path)
     assert a.load_notes()["velocity"].tolist() == [80] and b.load_notes() is None and b.audio
 
 
-@pytest.mark.parametrize("name", ["maps", "asap", "guitarset", "musicnet"])
+@pytest.mark.parametrize("name", ["maestro", "maps", "asap", "guitarset", "musicnet"])
 def test_missing_and_empty_folders_are_named(tmp_path, name):
     for path in (None, tmp_path / "nowhere", tmp_path):
         with pytest.raises(UserError, match=name):
@@ -285,7 +287,7 @@ def test_damaged_recordings_are_reported_not_fatal(tmp_path, capsys):
         sources.Recording("empty", "x", audio=tmp_path / "empty.wav"),
         sources.Recording("gone", "x", audio=tmp_path / "gone.wav"),
         sources.Recording(
-            "labels", "x", audio=tmp_path / "whole.wav", notes=functools.partial(_table_file, tmp_path / "words.tsv")
+            "labels", "x", audio=tmp_path / "whole.wav", notes=functools.partial(table_file, tmp_path / "words.tsv")
         ),
         sources.Recording("nothing", "x"),
     ]

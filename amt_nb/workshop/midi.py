@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['HELD_S', 'PEDAL_DTYPE', 'PEDAL_DOWN', 'DRUM_CHANNEL', 'FAMILY', 'PROGRAM_INSTRUMENT', 'LONGEST_S', 'TOUCH_S',
-           'tempo_map', 'midi_events', 'pair_onsets', 'pedal_spans', 'read_pedal', 'under', 'hold', 'program_of',
-           'collect', 'pedalled', 'key_rows', 'read_midi', 'variable_length', 'track_bytes', 'file_bytes', 'note_ticks',
-           'voices', 'instrument_events', 'midi_bytes', 'write_midi']
+           'tempo_map', 'midi_events', 'pair_onsets', 'pedal_spans', 'read_pedal', 'pedal_events', 'under', 'hold',
+           'program_of', 'collect', 'pedalled', 'under_pedal', 'key_rows', 'read_midi', 'variable_length',
+           'track_bytes', 'file_bytes', 'note_ticks', 'voices', 'instrument_events', 'midi_bytes', 'write_midi']
 
 # %% ../../nbs/workshop/midi.ipynb #7318d6e0
 import struct
@@ -99,6 +99,12 @@ def read_pedal(source) -> np.ndarray:
     rows = [(t, b, status & 15) for t, _, status, a, b in events if status >> 4 == 0xB and a == 64]
     return np.array(rows, PEDAL_DTYPE)
 
+
+def pedal_events(source) -> np.ndarray:
+    """Sustain pedal of a MIDI file, all channels together, as (K, 2) of time_s and value 0..127."""
+    p = read_pedal(source)
+    return np.stack([p["time_s"], p["value"]], 1).astype(float)
+
 # %% ../../nbs/workshop/midi.ipynb #c6afcd25
 def under(time_s, down, up) -> np.ndarray:
     """Index of the span [down, up) that each time lies in, -1 where it lies in none."""
@@ -185,6 +191,17 @@ def pedalled(columns, channel, controls, end_s, threshold, max_sustain_s) -> np.
     following = np.full(len(onset), np.inf)
     following[order[:-1][same]] = onset[order[1:][same]]
     return np.maximum(offset, np.minimum(held, following))
+
+# %% ../../nbs/workshop/midi.ipynb #43e000da
+def under_pedal(notes, pedal, threshold: int = PEDAL_DOWN) -> np.ndarray:
+    """`notes` as long as they sound: held while the pedal, rows (K, 2) of time_s and value, is down, and at most to the
+    next onset of the key; for notes that come from a table and a pedal that comes from elsewhere."""
+    columns = [notes[name].astype(float) for name in ("onset_s", "offset_s", "pitch", "velocity", "instrument")]
+    end_s = max(columns[1].max(initial=0), np.max(pedal, axis=0, initial=0)[0])
+    controls = {(0, 64): [(float(t), int(v)) for t, v in pedal]}
+    held = notes.copy()
+    held["offset_s"] = pedalled(columns, np.zeros(len(notes), int), controls, end_s, threshold, None)
+    return held
 
 # %% ../../nbs/workshop/midi.ipynb #d26ba82f
 LONGEST_S = 12 * 3600

@@ -366,10 +366,12 @@ class Paths:
     """Where things lie on this machine; None where nothing was set."""
 
     cache: Path  # what can be made again: rendered corpora, prepared features
+    maestro: Path | None = None  # MAESTRO: piano performances with keys and pedal
     maps: Path | None = None  # MAPS: piano recordings with notes
     asap: Path | None = None  # ASAP: performance and score MIDI
     guitarset: Path | None = None  # GuitarSet
-    musicnet: Path | None = None  # MusicNet-EM
+    musicnet: Path | None = None  # MusicNet, with the EM labels
+    gardner: Path | None = None  # concert recordings of the Gardner Museum
     mazurka: Path | None = None  # Mazurka-BL
     fonts: tuple[Path, ...] = ()  # SoundFonts (.sf2, .sf3)
 
