@@ -1,0 +1,341 @@
+"""Every experiment on every layout of its data: it begins, with nothing of validation or test in training, or refuses.
+
+The data sets are look-alikes made here: MAPS packed and as published, ASAP as a folder, a folder around it, an archive.
+Of each notebook the cells up to the first training are run.
+"""
+
+import json
+import shutil
+import tarfile
+import zipfile
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pytest
+import soundfile
+
+from amt_nb.notes import as_notes
+from amt_nb.workshop.held_out import CASE_FILES, alignment_cases, book_split, judged, maps_by_role, maps_split, teaching
+from amt_nb.workshop.midi import write_midi
+from amt_nb.workshop.recordings import Recording, by_role
+from amt_nb.workshop.settings import UserError
+
+ROOT = Path(__file__).resolve().parents[1]
+SECONDS, SR = 6.0, 16000
+PLAYED = {  # recordings of the book's split -> seed of their notes
+    "MAPS_MUS-alb_esp2_AkPnCGdD": 1,
+    "MAPS_MUS-bor_ps5_AkPnStgb": 2,
+    "MAPS_MUS-alb_esp3_AkPnCGdD": 3,
+    "MAPS_MUS-muss_4_AkPnBsdf": 5,  # another name for what chpn-p19 plays
+    "MAPS_MUS-chpn-p19_ENSTDkCl": 5,
+    "MAPS_MUS-scn15_11_ENSTDkAm": 6,
+    "MAPS_MUS-chpn-e01_ENSTDkCl": 7,
+    "MAPS_MUS-mz_331_3_ENSTDkCl": 8,
+}
+BESIDE = {"MAPS_MUS-chpn-e01_SptkBGCl": 7, "MAPS_MUS-liz_rhap09_AkPnBcht": 9}  # only as published
+ASAP = (  # composer, title, seed of the notes
+    ("Chopin", "Etudes_op_10_1", 11),  # a piece of the test by its name
+    ("Bach", "Wachet_auf", 5),  # one of validation by its notes
+    ("Haydn", "Keyboard_Sonatas_6-1", 12),
+    ("Brahms", "Six_Pieces_op_118_2", 13),
+    ("Liszt", "Sonata", 14),
+)
+LEAKED = {"asap/Chopin/Etudes_op_10_1/A1", "asap/Bach/Wachet_auf/A1", "maps/MAPS_MUS-muss_4_AkPnBsdf"}
+
+
+def tune(seed):
+    rng = np.random.default_rng(seed)
+    onset = np.arange(0.2, SECONDS - 0.6, 0.1)
+    pitch, velocity = rng.integers(40, 90, len(onset)), rng.integers(40, 100, len(onset))
+    return as_notes(onset, onset + 0.25, pitch, velocity)
+
+
+def sound(path, seed, **how):
+    rng, t = np.random.default_rng(seed), np.arange(int(SECONDS * SR)) / SR
+    wave = 0.05 * rng.standard_normal(len(t))
+    for note in tune(seed)[::4]:
+        hz, since = 440 * 2 ** ((note["pitch"] - 69) / 12), t - note["onset_s"]
+        wave += 0.2 * np.sin(2 * np.pi * hz * since) * np.exp(-4 * since) * (since > 0)
+    soundfile.write(path, (wave / np.abs(wave).max()).astype(np.float32), SR, **how)
+
+
+def packed_maps(root):
+    root.mkdir()
+    table = ["recording,group,piece,composer,title,seconds,role,notes,audio_lag_ms"]
+    with zipfile.ZipFile(root / "labels.zip", "w") as z:
+        for name in [n for n in maps_split() if n in PLAYED]:
+            piece, _, group = name.removeprefix("MAPS_MUS-").rpartition("_")
+            role, lag_s = maps_split()[name]
+            table.append(f"{name},{group},{piece},,,{SECONDS},{role},54,{1000 * lag_s:g}")
+            rows = [
+                f"{n['onset_s']:.4f}\t{n['offset_s']:.4f}\t{n['pitch']}\t{n['velocity']}" for n in tune(PLAYED[name])
+            ]
+            z.writestr(f"{name}.tsv", "\n".join(["onset_s\toffset_s\tpitch\tvelocity", *rows]) + "\n")
+            sound(root / f"{name}.ogg", PLAYED[name], format="OGG", subtype="VORBIS")
+    (root / "splits.csv").write_text("\n".join(table) + "\n")
+    return root
+
+
+def published_maps(root):
+    for name, seed in {**PLAYED, **BESIDE}.items():
+        folder = root / name.rpartition("_")[2] / "MUS"
+        folder.mkdir(parents=True, exist_ok=True)
+        sound(folder / f"{name}.wav", seed)
+        write_midi(tune(seed), folder / f"{name}.mid")
+        rows = [f"{n['onset_s']:.6f}\t{n['offset_s']:.6f}\t{n['pitch']}" for n in tune(seed)]
+        (folder / f"{name}.txt").write_text("\n".join(["OnsetTime\tOffsetTime\tMidiPitch", *rows]) + "\n")
+    return root
+
+
+def asap_folder(root):
+    columns = ("midi_performance", "midi_score", "performance_annotations", "midi_score_annotations")
+    table = [",".join(("composer", "title", "folder", *columns))]
+    for composer, title, seed in ASAP:
+        folder = root / composer / title
+        folder.mkdir(parents=True)
+        for name in ("A1", "midi_score"):
+            write_midi(tune(seed), folder / f"{name}.mid")
+            beats = [f"{t}\t{t}\t{'db,4/4,0' if k % 4 == 0 else 'b'}" for k, t in enumerate(np.arange(0.2, 5.4, 0.4))]
+            (folder / f"{name}_annotations.txt").write_text("\n".join(beats) + "\n")
+        at = f"{composer}/{title}"
+        files = (f"{at}/A1.mid", f"{at}/midi_score.mid", f"{at}/A1_annotations.txt", f"{at}/midi_score_annotations.txt")
+        table.append(",".join((composer, title, at, *files)))
+    (root / "metadata.csv").write_text("\n".join(table) + "\n")
+    return root
+
+
+def case_folder(root):
+    for name in ("MAPS_MUS-chpn-p19_ENSTDkCl", "MAPS_MUS-scn15_11_ENSTDkAm"):
+        for kind in ("same", "repeat", "skip", "mixed"):
+            folder = root / f"{name}.{kind}"
+            folder.mkdir(parents=True)
+            notes = tune(PLAYED[name])
+            sound(folder / "recording.flac", PLAYED[name])
+            write_midi(notes, folder / "score.mid")
+            rows = [f"{t:.4f},{t:.4f},1.0" for t in notes["onset_s"]]
+            (folder / "truth.csv").write_text("\n".join(["recording_s,score_s,slope", *rows]) + "\n")
+    return root
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory):
+    root = tmp_path_factory.mktemp("data")
+    folder = asap_folder(root / "around" / "asap")
+    with tarfile.open(root / "asap.tar.xz", "w:xz", preset=0) as archive:
+        archive.add(folder, "asap")
+    (root / "archived").mkdir()
+    shutil.copy(root / "asap.tar.xz", root / "archived")
+    return {
+        "packed": packed_maps(root / "packed"),
+        "published": published_maps(root / "published"),
+        "folder": folder,
+        "around": folder.parent,
+        "archive": root / "asap.tar.xz",
+        "archived": root / "archived",
+        "cases": case_folder(root / "cases"),
+    }
+
+
+@pytest.fixture(autouse=True)
+def nothing_set(tmp_path, monkeypatch):
+    """A folder of its own to run in, and settings without a data set."""
+    (tmp_path / "settings.ini").write_text(f"[paths]\ncache = {tmp_path / 'cache'}\nmaps =\nasap =\n")
+    monkeypatch.setenv("AMT_NB_SETTINGS", str(tmp_path / "settings.ini"))
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    monkeypatch.chdir(tmp_path)
+
+
+def cells(name):
+    nb = json.loads((ROOT / "nbs" / "experiments" / f"{name}.ipynb").read_text(encoding="utf-8"))
+    return [c for c in nb["cells"] if c["cell_type"] == "code"]
+
+
+def head(name, last, **parameters):
+    """Names that a notebook binds when its cells are run with these parameters up to the one with id `last`."""
+    bound = {"__name__": "__main__"}
+    for cell in cells(name):
+        with joblib.parallel_config("threading"):  # processes start more slowly than these data are read
+            exec(compile("".join(cell["source"]), f"{name} {cell['id']}", "exec"), bound)
+        if "parameters" in cell["metadata"].get("tags", []):
+            assert set(parameters) <= set(bound), name
+            bound |= {k: str(v) if isinstance(v, Path) else v for k, v in parameters.items()}
+        if cell["id"] == last:
+            return bound
+    raise AssertionError(f"{name} has no cell {last}")
+
+
+ids = lambda *lists: {r.id for some in lists for r in some}
+# what reads MAPS or both: notebook, last cell of its head, parameters, ids of what it learns from (None: nothing)
+DATA = {
+    "A_beats": ("a2210001", {}, lambda b: len(b["performances"]("train")) == 1 and {"asap/Liszt/Sonata/A1"}),
+    "A_collapse": ("aa86cc43", {}, lambda b: ids(b["paired"], b["sounds"], b["scores"])),
+    "A_collapse_tied": ("7e42352d", {"every": 1}, lambda b: ids(b["paired"], b["sounds"], b["scores"])),
+    "A_direct": ("e6a16786", {"farthest_m": 0.0}, lambda b: ids(b["features"]["paired"], b["performances"])),
+    "A_pedal": ("2f480bb5", {"seed": 1}, lambda b: ids(b["by_role"]["paired"])),
+    "A_peers": ("a0c1e004", {"tools": "amt_nb"}, None),
+    "A_shift_detector": ("d9d8eb01", {"fit": False}, None),
+    "A_shipped": ("e51bbb2c", {}, None),
+    "A_table1_scaling": ("50863db4", {}, lambda b: ids(b["paired"], b["sounds"], b["scores"])),
+    "A_velocity": ("303fae09", {}, lambda b: ids(r for r in b["by_role"]["paired"] if len(b["labels_of"](r)))),
+    "B_networks": ("68e4faca", {}, lambda b: {f"asap/{p.id.removesuffix('.mid')}" for p in b["pairs"]}),
+    "B_table1_baselines": (
+        "1bc2ecf3",
+        {"nets": "siamese"},
+        lambda b: {f"asap/{r['midi_performance'].removesuffix('.mid')}" for r in b["table"]},
+    ),
+}
+CASES = {
+    "B_align": "4d44caba",
+    "B_confidence": "188dac08",
+    "B_features": "da995089",
+    "B_networks_real": "e6503f98",
+    "B_table1": "aca32edb",
+}
+ALONE = {"B_cases_asap": "75228548"}  # reads ASAP and nothing else
+
+
+def test_every_experiment_is_tried_here():
+    """A_table* and A_fig* run from end to end in tests of their own."""
+    there = {p.stem for p in (ROOT / "nbs" / "experiments").glob("*.ipynb")}
+    reads = {
+        n for n in there if any(w in "".join("".join(c["source"]) for c in cells(n)) for w in ("maps = ", "cases = "))
+    }
+    assert reads - set(DATA) - set(CASES) - set(ALONE) <= {n for n in reads if n.startswith(("A_table", "A_fig"))}
+
+
+@pytest.mark.parametrize("layout", [("packed", "archive"), ("published", "around")], ids="-".join)
+@pytest.mark.parametrize("name", DATA)
+def test_what_judges_does_not_teach(name, layout, places, capsys):
+    last, more, taught = DATA[name]
+    given = {"maps": places[layout[0]], "asap": places[layout[1]], **more}
+    known = set(head_parameters(name))
+    bound = head(name, last, **{k: v for k, v in given.items() if k in known})
+    if taught:
+        found, said = taught(bound), capsys.readouterr().out
+        assert found and not found & LEAKED
+        assert said.count("left out") == 1 + ("asap" in known), said  # once for MAPS, once for ASAP
+        assert "maps: 1 of 4 left out" in said
+        assert "asap" not in known or " of 5 left out" in said or "of 2 left out" in said or "of 3 left out" in said
+        assert [r for r in found if r.startswith("asap")] or "asap" not in known
+        assert [r for r in found if r.startswith("maps")] or name[0] == "B" or name == "A_beats"
+
+
+def head_parameters(name):
+    bound = {}
+    exec("".join(next(c for c in cells(name) if "parameters" in c["metadata"].get("tags", []))["source"]), bound)
+    return [k for k in bound if not k.startswith("__")]
+
+
+@pytest.mark.parametrize("name", DATA)
+def test_without_its_data_an_experiment_refuses_in_one_line(name, places, tmp_path):
+    last, more, _ = DATA[name]
+    known = set(head_parameters(name))
+    both = {"maps": places["packed"], "asap": places["folder"], **more}
+    for which in known & {"maps", "asap"}:
+        if which == "asap" and name == "A_shift_detector":
+            continue  # for its fit alone
+        for wrong in ("", tmp_path / "nowhere", places["cases"]):
+            with pytest.raises(UserError) as refused:
+                head(name, last, **{k: v for k, v in {**both, which: wrong}.items() if k in known})
+            assert "\n" not in str(refused.value) and which in str(refused.value)
+
+
+def test_labels_without_velocities_measure_none(places, tmp_path):
+    shutil.copytree(places["published"], tmp_path / "text")
+    for midi in (tmp_path / "text").rglob("*.mid"):
+        midi.unlink()
+    bound = head("A_velocity", "303fae09", maps=tmp_path / "text")
+    with pytest.raises(UserError, match="its labels have no velocities"):
+        bound["labels_of"](bound["by_role"]["real_val"][0])
+
+
+def test_pedals_need_midi_files(places):
+    assert head("A_pedal", "2f480bb5", maps=places["published"])["prepared"]("real_val")
+    with pytest.raises(UserError, match="no MIDI file with the notes of a recording of role real_val: give -p amaps"):
+        head("A_pedal", "2f480bb5", maps=places["packed"])["prepared"]("real_val")
+
+
+def test_a_role_that_is_empty_is_refused(places, tmp_path):
+    shutil.copytree(places["packed"], tmp_path / "few")
+    table = (tmp_path / "few" / "splits.csv").read_text()
+    (tmp_path / "few" / "splits.csv").write_text(table.replace("real_val", "unpaired"))
+    with pytest.raises(UserError, match="no recording has role real_val in .*few, which has 2 paired, 4 unpaired"):
+        maps_by_role(tmp_path / "few")
+    with pytest.raises(UserError, match="no recording has role train"):
+        head("A_shipped", "e51bbb2c", maps=places["packed"], role="train")
+
+
+@pytest.mark.parametrize("asap", ["folder", "around", "archive", "archived"])
+def test_asap_is_read_in_every_layout(asap, places, tmp_path):
+    bound = head("B_cases_asap", ALONE["B_cases_asap"], asap=places[asap], out=tmp_path / "cases")
+    assert set(bound["chosen"]) == {"haydn_keyboard_sonatas_6-1", "brahms_six_pieces_op_118_2"}
+
+
+def test_cases_of_asap_need_asap_and_a_folder(places, tmp_path):
+    for given in ({"asap": places["folder"]}, {"out": tmp_path}, {"asap": tmp_path / "nowhere", "out": tmp_path}):
+        with pytest.raises(UserError) as refused:
+            head("B_cases_asap", ALONE["B_cases_asap"], **given)
+        assert "\n" not in str(refused.value)
+    with pytest.raises(UserError, match="no performance of Bartok"):
+        head("B_cases_asap", "75228548", asap=places["folder"], out=tmp_path, held_out="Bartok")
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_experiments_on_cases_begin_or_refuse(name, places, tmp_path):
+    head(name, CASES[name], cases=places["cases"])
+    for wrong in ("", tmp_path / "nowhere", places["packed"]):
+        with pytest.raises(UserError, match="^cases: .*"):
+            head(name, CASES[name], cases=wrong)
+
+
+def test_a_case_that_lacks_a_file_or_a_kind_is_named(places, tmp_path):
+    shutil.copytree(places["cases"], tmp_path / "cases")
+    assert len(alignment_cases(tmp_path / "cases", ["same", "mixed"])) == 8
+    shutil.rmtree(tmp_path / "cases" / "MAPS_MUS-chpn-p19_ENSTDkCl.skip")
+    with pytest.raises(UserError, match="and no MAPS_MUS-chpn-p19_ENSTDkCl.skip"):
+        head("B_table1", CASES["B_table1"], cases=tmp_path / "cases")
+    for name in CASE_FILES:
+        (tmp_path / "cases" / "MAPS_MUS-scn15_11_ENSTDkAm.same" / name).unlink()
+        with pytest.raises(UserError, match=f"ENSTDkAm.same has no {name}"):
+            alignment_cases(tmp_path / "cases")
+        (tmp_path / "cases" / "MAPS_MUS-scn15_11_ENSTDkAm.same" / name).touch()
+
+
+def test_both_layouts_of_maps_are_the_same_recordings_in_the_same_roles(places):
+    with pytest.warns(UserWarning, match="89 of the book's 97 recordings are not there"):
+        published = maps_by_role(places["published"])
+    packed = maps_by_role(places["packed"])
+    assert list(published) == list(packed) == ["paired", "unpaired", "real_val", "real_test"]
+    for role, recordings in packed.items():
+        facts = lambda rs: [(r.id, r.piece, r.group, r.role, r.lag_s) for r in rs]
+        assert facts(published[role]) == facts(recordings)
+    assert [r.id for r in packed["unpaired"]] == ["maps/MAPS_MUS-alb_esp3_AkPnCGdD"]
+
+
+def test_the_split_of_maps_has_no_piece_twice():
+    split = {name: role for name, (role, _) in maps_split().items()}
+    pieces = {role: set() for role in split.values()}
+    for r in book_split([Recording(f"maps/{n}", n.rpartition("_")[0]) for n in split]):
+        pieces[r.role].add(r.piece)
+    assert sum(map(len, pieces.values())) == len(set().union(*pieces.values()))
+    assert all(("ENSTDk" in name) == role.startswith("real") for name, role in split.items())
+
+
+def test_pieces_of_the_book_are_held_out_without_their_files(places, capsys):
+    with pytest.warns(UserWarning):
+        roles = maps_by_role(places["published"])
+    capsys.readouterr()
+    absent = Recording("asap/x", "mozart_piano_sonatas_12-2", notes=tune(3))  # mz_332_2, whose file is not there
+    assert teaching([absent], judged(roles)) == [] and "1 of 1 left out" in capsys.readouterr().out
+    mine = by_role([Recording("mine/1", "a", role="real_val", notes=tune(1))])
+    assert len(teaching([absent], judged(mine))) == 1  # another's own recordings: no piece of this book is held out
+
+
+def test_pairs_made_with_a_piece_of_the_test_are_not_used(places, tmp_path):
+    from amt_nb.alignment.structure import Pair
+
+    leaked = Pair("x", "chopin_etudes_op_10_1", "Chopin", 20.0, None, None, None, None, None)
+    joblib.dump([leaked], tmp_path / "pairs.joblib")
+    with pytest.raises(UserError, match="chopin_etudes_op_10_1 is a piece of validation or test"):
+        head("B_networks", "68e4faca", maps=places["packed"], asap=places["folder"], cache=tmp_path / "pairs.joblib")
