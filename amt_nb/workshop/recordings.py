@@ -156,18 +156,19 @@ def likeness(a, b):
 SAME_PIECE = 0.1
 
 
-@functools.lru_cache(maxsize=8192)
-def _kept_fingerprint(path):
-    return fingerprint(np.load(path))
+_PRINTS = {}  # fingerprints, by the file that the notes lie in: its name says what it holds
 
 
 def _print_of(item):
-    """Fingerprint of a Recording or of Features, whose notes lie in a file that is named by what it holds and so is read once;
-    None without notes."""
-    if path := getattr(item, "notes_path", None):
-        return _kept_fingerprint(path)
+    """Fingerprint of a Recording or of Features, whose file of notes is read once; None without notes."""
+    path = getattr(item, "notes_path", None)
+    if path in _PRINTS:
+        return _PRINTS[path]
     notes = item.load_notes()
-    return None if notes is None else fingerprint(notes)
+    found = None if notes is None else fingerprint(notes)
+    if path:
+        _PRINTS[path] = found
+    return found
 
 
 def _shared(mine, hashes, owner, n):
