@@ -8,6 +8,7 @@ import json
 import shutil
 import tarfile
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import joblib
@@ -16,10 +17,11 @@ import pytest
 import soundfile
 
 from amt_nb.notes import as_notes
+from amt_nb.workshop.corpora import dataset
 from amt_nb.workshop.held_out import CASE_FILES, alignment_cases, book_split, judged, maps_by_role, maps_split, teaching
 from amt_nb.workshop.midi import write_midi
 from amt_nb.workshop.recordings import Recording, by_role
-from amt_nb.workshop.settings import UserError
+from amt_nb.workshop.settings import UserError, paths
 
 ROOT = Path(__file__).resolve().parents[1]
 SECONDS, SR = 6.0, 16000
@@ -339,3 +341,12 @@ def test_pairs_made_with_a_piece_of_the_test_are_not_used(places, tmp_path):
     joblib.dump([leaked], tmp_path / "pairs.joblib")
     with pytest.raises(UserError, match="chopin_etudes_op_10_1 is a piece of validation or test"):
         head("B_networks", "68e4faca", maps=places["packed"], asap=places["folder"], cache=tmp_path / "pairs.joblib")
+
+
+@pytest.mark.parametrize("split", ["usual", "book"])
+def test_a_data_set_by_name_has_the_roles_that_settings_ask_for(split, places, tmp_path):
+    with open(tmp_path / "settings.ini", "a") as file:
+        file.write(f"[common]\nsplit_maps = {split}\n")
+    roles = lambda layout: set(by_role(dataset("maps", replace(paths(), maps=places[layout]))))
+    assert roles("packed") == {"paired", "unpaired", "real_val", "real_test"}
+    assert roles("published") == (roles("packed") if split == "book" else {"train", "test", "overlap"})
