@@ -101,10 +101,12 @@ def main():
     parser.add_argument("--before", type=Path, help="a checkout to compare with")
     parser.add_argument("--wrong", action="store_true", help="name the scores that are not right")
     args = parser.parse_args()
+    if not (some := list(cases(args.folder))):
+        sys.exit(f"score_cases: {args.folder} holds no case: musicxml/right.json, scores/*.notes.json or mxl/*")
     readers = {"before": Reader(args.before)} if args.before else {}
     readers["now"] = Reader(Path(__file__).resolve().parents[1])
     right, number, seconds = defaultdict(int), defaultdict(int), defaultdict(float)
-    for kind, path, notes, tempo in cases(args.folder):
+    for kind, path, notes, tempo in some:
         number[kind] += 1
         for name, reader in readers.items():
             read = reader(path)

@@ -297,14 +297,21 @@ def main():
     args = parser.parse_args()
     if args.work:
         return work({**ORACLES, "own": own_notes}[args.work])
+    if not args.folders:
+        sys.exit("score_readers: name a folder of scores, or several")
+    found = {
+        folder: sorted(p for p in folder.rglob("*") if p.suffix.lower() in ENDINGS and p.is_file())
+        for folder in args.folders
+    }
+    if empty := [folder for folder, files in found.items() if not files]:
+        sys.exit(f"score_readers: {empty[0]} holds no score ({', '.join(ENDINGS)})")
     readers = [Reader(n, args.oracle_python, "", args.limit) for n in args.oracles]
     roots = dict(item.split("=", 1) for item in args.own)
     readers += [Reader(n, sys.executable, root, args.limit) for n, root in roots.items()]
     if not args.skip_now:
         readers.append(Reader("now", sys.executable, Path(__file__).resolve().parent.parent, args.limit))
     families, rows = {n: "music21" for n in roots}, []
-    for folder in args.folders:
-        files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in ENDINGS and p.is_file())
+    for folder, files in found.items():
         if args.sample is not None:
             random.Random(args.seed).shuffle(files)  # a larger sample holds the smaller one
             files = sorted(files[: args.sample])

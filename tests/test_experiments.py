@@ -5,7 +5,11 @@ Of each notebook the cells up to the first training are run.
 """
 
 import json
+import os
+import re
 import shutil
+import subprocess
+import sys
 import tarfile
 import zipfile
 from dataclasses import replace
@@ -350,3 +354,11 @@ def test_a_data_set_by_name_has_the_roles_that_settings_ask_for(split, places, t
     roles = lambda layout: set(by_role(dataset("maps", replace(paths(), maps=places[layout]))))
     assert roles("packed") == {"paired", "unpaired", "real_val", "real_test"}
     assert roles("published") == (roles("packed") if split == "book" else {"train", "test", "overlap"})
+
+
+@pytest.mark.parametrize("name", ["score_cases", "score_readers"])
+def test_a_benchmark_without_scores_refuses_in_one_line(name, tmp_path):
+    for folder in (tmp_path, tmp_path / "nowhere"):
+        command = [sys.executable, ROOT / "benchmarks" / f"{name}.py", folder]
+        done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+        assert done.returncode == 1 and not done.stdout and re.fullmatch(rf"{name}: \S* holds no .*\n", done.stderr)
