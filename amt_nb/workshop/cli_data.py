@@ -24,11 +24,14 @@ TEACH_DATA = {
         "recordings to features that training reads",
         """\
 Computes the log-CQT and the rolls of every recording of the data sets named, into the cache, in parallel.
-What is there already is not computed again; damaged recordings are named at the end and left out.
-Folders of data sets come from [paths] of settings.ini, or are given here.""",
+What is there already is not computed again, also after a power cut. At the end stand hours and chunks of what there is,
+and the name of every recording that had to be left out, with the reason: damaged, not there, another length than its
+data set says, a checksum that differs, labels that do not fit the sound.
+Folders of data sets come from [paths] of settings.ini, or are given here; where none is, what to download is said.""",
         """\
 examples:
   amt-nb prepare --data embedded                      the corpus made from installed packages
+  amt-nb prepare --data maestro=/data/maestro-v3.0.0  MAESTRO from this folder
   amt-nb prepare --data maps=/data/MAPS asap          MAPS from this folder, ASAP from the one in settings.ini
   amt-nb prepare --data maps --jobs 4 --cache /big    four processes, features below /big""",
     ),
@@ -68,7 +71,7 @@ def add_data(parser) -> None:
         required=True,
         type=filled,
         metavar="SET",
-        help="embedded, maps, asap, guitarset, musicnet; or SET=FOLDER",
+        help="embedded, chamber, maestro, maps, asap, guitarset, musicnet, gardner; or SET=FOLDER",
     )
     parser.add_argument("--size", choices=SIZES, default="demo", help="section of settings.ini (default: %(default)s)")
     parser.add_argument(
@@ -92,10 +95,10 @@ def recordings_of(args):
         places = dataclasses.replace(places, cache=Path(args.cache))
     for item in args.data:
         name, equals, folder = item.partition("=")
-        if equals and not folder or folder and name == "embedded":
-            raise UserError(f"--data {item}: write SET=FOLDER; embedded has no folder")
-        if name == "embedded":
-            needs("--data embedded", "music21", "midirenderer", "pretty_midi", "scipy")
+        if equals and not folder or folder and name in ("embedded", "chamber"):
+            raise UserError(f"--data {item}: write SET=FOLDER; embedded and chamber have no folder")
+        if name in ("embedded", "chamber"):
+            needs(f"--data {name}", "music21", "midirenderer", "pretty_midi", "scipy")
         if folder and name in {f.name for f in dataclasses.fields(places)}:
             places = dataclasses.replace(places, **{name: Path(folder).expanduser()})
         found += dataset(name, places, args.size)
@@ -110,13 +113,15 @@ def features_of(args, changes=None, listed=None) -> tuple[list, list]:
 
     changes: settings by prefix. listed: what `recordings_of` gave, where it was asked already.
     """
-    from amt_nb.workshop.corpora import prepare
+    from amt_nb.workshop.corpora import RollConfig, prepare
     from amt_nb.cqt import CQTConfig
     from amt_nb.workshop.settings import fill
 
     (recordings, places), failures = listed or recordings_of(args), []
     config = fill(CQTConfig, args.size, "cqt", **(changes or {}).get("cqt", {}))
-    return prepare(recordings, places.cache, config, n_jobs=args.jobs or -1, failures=failures), failures
+    rolls = fill(RollConfig, args.size, "roll", **(changes or {}).get("roll", {}))
+    jobs = args.jobs or -1
+    return prepare(recordings, places.cache, config, n_jobs=jobs, failures=failures, rolls=rolls), failures
 
 
 def left_out(failures: list, of: int, verb: str) -> int:
@@ -127,7 +132,7 @@ def left_out(failures: list, of: int, verb: str) -> int:
 
 # %% ../../nbs/workshop/cli_data.ipynb #d0be0ba6
 CONDITION_SETTINGS = {"direct": ("harmonic", "augment")} | dict.fromkeys(
-    ("paired", "cycle"), ("cycle", "g", "f", "vae", "dx", "dz")
+    ("paired", "cycle"), ("cycle", "g", "f", "vae", "pretrain", "dx", "dz")
 )
 TRAINING_SETTINGS = ("train", "condition", "cqt", "decode", "pool")
 
@@ -193,10 +198,11 @@ def run_train(args) -> int:
                 raise UserError(f"--set {key} and --{option} say the same thing twice: give one of them")
             changes[prefix][field] = getattr(args, option)
     if args.seed is not None:
-        if args.condition == "cycle":
+        if args.condition != "direct":
             changes.setdefault("cycle", {}).setdefault("seed", args.seed)
         changes.setdefault("pool", {}).setdefault("seed", args.seed)
     listed = recordings_of(args)
+    from amt_nb.workshop.devices import rank_and_world
     from amt_nb.transcription.conditions import (
         check_changes,
         train_condition,
@@ -206,7 +212,8 @@ def run_train(args) -> int:
     features, failures = features_of(args, changes, listed)
     history, weights = train_condition(args.condition, features, args.folder, args.size, changes)
     best = f", best {history.best['metrics']}" if history.best else ""
-    print(f"{weights}: condition {args.condition}, {history.step} steps in {history.seconds:.0f} s{best}")
+    if rank_and_world()[0] == 0:
+        print(f"{weights}: condition {args.condition}, {history.step} steps in {history.seconds:.0f} s{best}")
     return left_out(failures, len(listed[0]), "trained")
 
 # %% ../../nbs/workshop/cli_data.ipynb #98858d8f
@@ -214,14 +221,16 @@ ROLES = {"test": ("test", "real_test"), "validation": ("validation", "real_val")
 METRICS = ("frame_f1", "note_f1", "note_offset_f1")
 
 
-def evaluate_one(recording, model) -> dict[str, float]:
-    """Metrics 0..1 of one labelled recording as the model transcribes it from its sound."""
+def evaluate_one(recording, model, rolls=None) -> dict[str, float]:
+    """Metrics 0..1 of one labelled recording as the model transcribes it from its sound; rolls: a corpora.RollConfig, which
+    says how long its notes last (None: key-held)."""
     from amt_nb.metrics import evaluate
     from amt_nb.transcription.transcribe import activations, notes_of
+    from amt_nb.workshop.corpora import RollConfig, taught
 
     wave, sr = recording.load_audio()
     found = activations(wave, sr, model)
-    return evaluate(notes_of(found, model), recording.load_notes(), len(found.frames))
+    return evaluate(notes_of(found, model), taught(recording, rolls or RollConfig()), len(found.frames))
 
 # %% ../../nbs/workshop/cli_data.ipynb #e801ce1f
 def _row(name: str, metrics: dict) -> str:
@@ -261,17 +270,19 @@ def run_evaluate(args) -> int:
     needs("evaluate", "mir_eval")
     import json
     from amt_nb.metrics import mean_scores
+    from amt_nb.workshop.corpora import RollConfig
     from amt_nb.workshop.files import atomic_write
+    from amt_nb.workshop.settings import fill
     from amt_nb.transcription.transcribe import load_model
 
     check_metrics(args)
     model, rows, failed = load_model(args.weights), {}, []
-    chosen = labelled(args)
+    chosen, rolls = labelled(args), fill(RollConfig, args.size, "roll")
     check_metrics(args, chosen)
     print(f"{'':40s}" + "".join(f"{name:>16s}" for name in METRICS))
     for recording in chosen:
         try:
-            rows[recording.id] = evaluate_one(recording, model)
+            rows[recording.id] = evaluate_one(recording, model, rolls)
             print(_row(recording.id, rows[recording.id]), flush=True)
         except Exception as error:
             failed.append(recording.id)
@@ -288,14 +299,16 @@ def run_evaluate(args) -> int:
 # %% ../../nbs/workshop/cli_data.ipynb #561192e6
 def add_prepare(commands) -> None:
     """The command prepare."""
-    parser = add_command(commands, "prepare", run_prepare, TEACH_DATA["prepare"], ("cqt", "corpus"))
+    parser = add_command(commands, "prepare", run_prepare, TEACH_DATA["prepare"], ("cqt", "roll", "corpus", "gardner"))
     add_data(parser)
     add_jobs(parser)
 
 # %% ../../nbs/workshop/cli_data.ipynb #999a11cd
 def add_train(commands) -> None:
     """The command train."""
-    parser = add_command(commands, "train", run_train, TEACH_DATA["train"], ("corpus", *TRAINING_SETTINGS))
+    parser = add_command(
+        commands, "train", run_train, TEACH_DATA["train"], ("corpus", "roll", "gardner", *TRAINING_SETTINGS)
+    )
     parser.add_argument(
         "folder", type=filled, metavar="FOLDER", help="where the run lives: log, checkpoint, weights.safetensors"
     )
@@ -333,7 +346,7 @@ def add_train(commands) -> None:
 # %% ../../nbs/workshop/cli_data.ipynb #28241544
 def add_evaluate(commands) -> None:
     """The command evaluate."""
-    parser = add_command(commands, "evaluate", run_evaluate, TEACH_DATA["evaluate"], ("corpus",))
+    parser = add_command(commands, "evaluate", run_evaluate, TEACH_DATA["evaluate"], ("corpus", "roll", "gardner"))
     add_data(parser)
     parser.add_argument(
         "--role",

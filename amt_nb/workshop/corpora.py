@@ -20,6 +20,7 @@ from ..cqt import CQTConfig
 from ..notes import onset_roll, to_roll
 from .audio import audio_blocks
 from .files import DiskFull, atomic_write, sweep
+from .gardner import GardnerConfig, gardner
 from .grids import CHUNK_FRAMES, FPS, N_BINS, N_KEYS
 from .archives import check_listed
 from .asap import asap
@@ -341,7 +342,7 @@ def prepare(
 
 # %% ../../nbs/workshop/corpora.ipynb #cacf2228
 READERS = {"maestro": maestro, "maps": maps, "asap": asap, "guitarset": guitarset, "musicnet": musicnet}
-DATASETS = ("embedded", "chamber", *READERS)
+DATASETS = ("embedded", "chamber", *READERS, "gardner")
 
 
 def dataset(name, places=None, size="demo"):
@@ -353,6 +354,9 @@ def dataset(name, places=None, size="demo"):
     if name in ("embedded", "chamber"):
         made = embedded if name == "embedded" else chamber
         return made(fill(CorpusConfig, size, "corpus"), places.cache)
+    if name == "gardner":
+        config = fill(GardnerConfig, size, "gardner")
+        return gardner(places.gardner, places.cache, places.musicnet, config)
     found = READERS[name](getattr(places, name), places.cache)
     return book_split(found) if name == "maps" and fill(SplitConfig, size, "split").maps == "book" else found
 

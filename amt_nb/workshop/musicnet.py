@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MUSICNET_LICENCE', 'MUSICNET_SOURCE', 'NUMBER', 'ENDINGS', 'MUSICNET_RATE_HZ', 'LABEL_COLUMNS', 'MUSICNET_TEST',
            'LIBROSA_FRAMES', 'PAPER_CHUNKS', 'kind_of', 'the_one', 'musicnet_labels', 'whole_chunks', 'active_chunks',
-           'draw', 'Song', 'musicnet_songs', 'musicnet', 'chunks_by_role']
+           'draw', 'Song', 'musicnet_songs', 'aligned_numbers', 'musicnet', 'chunks_by_role']
 
 # %% ../../nbs/workshop/musicnet.ipynb #54cfb243
 import functools
@@ -148,7 +148,7 @@ def musicnet_songs(table):
     except ValueError as e:
         raise UserError(f"{table}: seconds is no number ({e})") from None
 
-# %% ../../nbs/workshop/musicnet.ipynb #ded18f73
+# %% ../../nbs/workshop/musicnet.ipynb #cec83590
 def _labels(found, number):
     "(function that reads the aligned notes of a number, which labels they are), or None."
     for kind, read, what in (
@@ -163,12 +163,18 @@ def _labels(found, number):
     return None
 
 
+def aligned_numbers(folders):
+    "Numbers below folders that have aligned labels, sorted."
+    found = _found(folders)
+    return sorted({n for kind in ("em", "midi", "labels") for n in found.get(kind, {}) if _labels(found, n)})
+
+
 def musicnet(path, cache=None, seed=42):
     """Recordings of MusicNet with the EM labels, or where there are none with its own: the YourMT3 folder, MusicNet's
     (with musicnet_em beside train_data), an archive of either, or number.wav with number.mid. Roles: see `draw`."""
     folders = opened(path, "musicnet", MUSICNET_SOURCE, {"musicnet*.tar.gz": "*_data"}, cache)
     found = _found(folders)
-    numbers = sorted({n for kind in ("em", "midi", "labels") for n in found.get(kind, {})})
+    numbers = aligned_numbers(folders)
     if not numbers:
         only = " (its MIDI files are scores, not aligned with the sound)" if "score" in found else ""
         raise UserError(
@@ -176,7 +182,7 @@ def musicnet(path, cache=None, seed=42):
         )
     table = next((t for f in folders for t in sorted(f.rglob("musicnet_metadata.csv"))), None)
     songs = {s.id: s for s in musicnet_songs(table)} if table else {}
-    out = [_musicnet_one(n, found, songs.get(n)) for n in numbers if _labels(found, n)]
+    out = [_musicnet_one(n, found, songs.get(n)) for n in numbers]
     return draw(out, seed)
 
 # %% ../../nbs/workshop/musicnet.ipynb #290782ef
