@@ -23,7 +23,7 @@ import soundfile
 from amt_nb.notes import as_notes
 from amt_nb.workshop.corpora import dataset
 from amt_nb.workshop.held_out import CASE_FILES, alignment_cases, book_split, judged, maps_by_role, maps_split, teaching
-from amt_nb.workshop.midi import write_midi
+from amt_nb.workshop.midi import read_midi, write_midi
 from amt_nb.workshop.recordings import Recording, by_role
 from amt_nb.workshop.settings import UserError, paths
 
@@ -198,7 +198,7 @@ CASES = {
     "B_networks_real": "e6503f98",
     "B_table1": "aca32edb",
 }
-ALONE = {"B_cases_asap": "75228548"}  # reads ASAP and nothing else
+ALONE = {"B_cases_asap": "75228548", "B_cases_maps": "ca5e000a"}  # read ASAP alone; MAPS and A-MAPS
 
 
 def test_every_experiment_is_tried_here():
@@ -285,6 +285,44 @@ def test_cases_of_asap_need_asap_and_a_folder(places, tmp_path):
         assert "\n" not in str(refused.value)
     with pytest.raises(UserError, match="no performance of Bartok"):
         head("B_cases_asap", "75228548", asap=places["folder"], out=tmp_path, held_out="Bartok")
+
+
+@pytest.mark.parametrize("layout", ["packed", "published"])
+def test_cases_of_maps_are_made_of_every_layout(layout, places, tmp_path):
+    for name in ("chpn-p19_ENSTDkCl", "scn15_11_ENSTDkAm"):
+        write_midi(tune(PLAYED[f"MAPS_MUS-{name}"]), tmp_path / f"R_1_A_MAPS_{name}.mid")
+    given = {"maps": places[layout], "amaps": tmp_path, "role": "real_val"}
+    head("B_cases_maps", ALONE["B_cases_maps"], out=tmp_path / "cases", **given)
+    folders = alignment_cases(tmp_path / "cases", ["same", "repeat", "skip", "mixed"])
+    rows = {f.name: np.loadtxt(f / "truth.csv", delimiter=",", skiprows=1) for f in folders}
+    assert len(folders) == 8
+    for name in ("MAPS_MUS-chpn-p19_ENSTDkCl", "MAPS_MUS-scn15_11_ENSTDkAm"):
+        same, notes = rows[f"{name}.same"], tune(PLAYED[name])
+        assert np.abs(same[:, 0] - notes["onset_s"]).max() < 1e-3  # where the labels are
+        assert np.abs(same[:, 1] - notes["onset_s"]).max() < 0.5 / 48 + 1e-3 and np.allclose(same[:, 2], 1)
+        written = np.unique(read_midi(tmp_path / "cases" / f"{name}.same" / "score.mid")["onset_s"])
+        assert np.abs(written[:, None] - same[:, 1]).min(0).max() < 1e-3
+        assert len(rows[f"{name}.repeat"]) > len(same) > len(rows[f"{name}.skip"]) > 0.5 * len(same)
+    repeated = rows["MAPS_MUS-chpn-p19_ENSTDkCl.repeat"]
+    assert (np.diff(repeated[:, 0]) >= 0).all() and (np.diff(repeated[:, 1]) < 0).sum() == 1  # one jump, back
+    before = (tmp_path / "cases" / "MAPS_MUS-chpn-p19_ENSTDkCl.same" / "truth.csv").stat().st_mtime_ns
+    head("B_cases_maps", ALONE["B_cases_maps"], out=tmp_path / "cases", **given)
+    assert (tmp_path / "cases" / "MAPS_MUS-chpn-p19_ENSTDkCl.same" / "truth.csv").stat().st_mtime_ns == before
+
+
+def test_cases_of_maps_refuse_what_they_cannot_use(places, tmp_path):
+    given = {"maps": places["packed"], "amaps": tmp_path, "role": "real_val", "out": tmp_path / "cases"}
+    write_midi(tune(99), tmp_path / "R_1_A_MAPS_chpn-p19_ENSTDkCl.mid")
+    for change, said in (
+        ({"out": ""}, "out: give"),
+        ({"kinds": "same,da capo"}, "no kind is called 'da capo'"),
+        ({"amaps": tmp_path / "nowhere"}, "amaps: .* is no folder"),
+        ({"amaps": places["cases"]}, "has no .* of a recording of role real_val"),
+        ({}, "MAPS_MUS-chpn-p19_ENSTDkCl: its labels and its file in A-MAPS do not have the same notes"),
+    ):
+        with pytest.raises(UserError, match=said) as refused:
+            head("B_cases_maps", ALONE["B_cases_maps"], **(given | change))
+        assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize("name", CASES)

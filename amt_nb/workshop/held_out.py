@@ -147,7 +147,9 @@ def alignment_cases(path, needed=()) -> list[Path]:
     needed: kinds that every recording must have. UserError names what is missing.
     """
     if not path or not Path(path).is_dir():
-        raise UserError(f"cases: {str(path)!r} is no folder of alignment cases; B_cases_asap makes one")
+        raise UserError(
+            f"cases: {str(path)!r} is no folder of alignment cases; B_cases_maps and B_cases_asap make them"
+        )
     folders = sorted(p for p in Path(path).iterdir() if p.is_dir() and p.suffix[1:] in CASE_KINDS)
     if not folders:
         raise UserError(f"cases: no folder RECORDING.KIND in {path}, KIND one of {', '.join(CASE_KINDS)}")
