@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['Score', 'score_from_counts', 'same_columns', 'frame_counts', 'frame_score', 'frame_f1', 'plot_errors',
            'frame_f1_mean', 'frame_f1_pooled', 'chunk_f1', 'frame_f1_chunk_mean', 'instrument_f1', 'frame_f1_macro',
-           'frame_f1_channel_mean', 'note_score', 'note_f1', 'evaluate', 'mean_scores', 'grouped_scores', 'show_scores',
+           'frame_f1_channel_mean', 'note_counts', 'note_score', 'note_f1', 'evaluate', 'instrument_counts',
+           'instrument_scores', 'evaluate_instruments', 'pooled_scores', 'mean_scores', 'grouped_scores', 'show_scores',
            'share_within', 'alignment_accuracy']
 
 # %% ../nbs/03_metrics.ipynb #e02608e7
@@ -13,9 +14,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .notes import columns_of, pitch_to_hz, plot_roll, to_roll
+from .notes import columns_of, pitch_to_hz, plot_roll, to_roll, to_rolls
 from .workshop.figures import show_table
-from .workshop.grids import CHUNK_FRAMES
+from .workshop.grids import CHUNK_FRAMES, N_INSTRUMENTS
 from .workshop.settings import UserError
 
 # %% ../nbs/03_metrics.ipynb #0a6ca830
@@ -124,22 +125,26 @@ def frame_f1_macro(preds, truths) -> float:
 
 # %% ../nbs/03_metrics.ipynb #2d836280
 def frame_f1_channel_mean(preds, truths) -> float:
-    """The authors' code's multi-instrument F1: mean over all channels, an absent one counting 0 [A code]."""
-    return float(np.mean(np.nan_to_num(instrument_f1(preds, truths), nan=0.0)))
+    """The authors' code's multi-instrument F1: mean over all chunks and channels, an absent one counting 0 [A code]."""
+    of = lambda pred, truth: np.mean([chunk_f1(p, t) for p, t in zip(pred, truth, strict=True)], 0)
+    return float(np.concatenate([of(p, t) for p, t in zip(preds, truths, strict=True)]).mean())
 
 # %% ../nbs/03_metrics.ipynb #dc5f985e
-def note_score(notes, truth, onset_tol_s: float = 0.05, offset: bool = False) -> Score:
-    """Score over notes (mir_eval): right pitch, onset within `onset_tol_s`; with `offset` also the end, within
-    50 ms or 20 % of the true length, whichever is more. Each true note is matched once at most."""
-    from mir_eval.transcription import precision_recall_f1_overlap
+def note_counts(notes, truth, onset_tol_s: float = 0.05, offset: bool = False) -> list[int]:
+    """[right, estimated, true]: notes (mir_eval) of the right pitch, onset within `onset_tol_s`; with `offset` also the
+    end, within 50 ms or 20 % of the true length, whichever is more. Each true note is matched once at most."""
+    from mir_eval.transcription import match_notes
 
     if not len(notes) or not len(truth):
-        return score_from_counts(0, len(notes), len(truth))
+        return [0, len(notes), len(truth)]
     (a, ha), (b, hb) = [(np.stack([n["onset_s"], n["offset_s"]], 1), pitch_to_hz(n["pitch"])) for n in (truth, notes)]
-    p, r, f, _ = precision_recall_f1_overlap(
-        a, ha, b, hb, onset_tolerance=onset_tol_s, offset_ratio=0.2 if offset else None
-    )
-    return Score(float(p), float(r), float(f))
+    pairs = match_notes(a, ha, b, hb, onset_tolerance=onset_tol_s, offset_ratio=0.2 if offset else None)
+    return [len(pairs), len(notes), len(truth)]
+
+
+def note_score(notes, truth, onset_tol_s: float = 0.05, offset: bool = False) -> Score:
+    """Score over notes, see `note_counts`."""
+    return score_from_counts(*note_counts(notes, truth, onset_tol_s, offset))
 
 # %% ../nbs/03_metrics.ipynb #b42b589e
 def note_f1(notes, truth, onset_tol_s: float = 0.05, offset: bool = False) -> float:
@@ -162,6 +167,54 @@ def evaluate(pred_notes, true_notes, n_frames: int | None = None) -> dict:
         "note_r": note.recall,
         "note_offset_f1": note_f1(pred_notes, true_notes, offset=True),
     }
+
+# %% ../nbs/03_metrics.ipynb #a06e9023
+def instrument_counts(pred_notes, true_notes, n_frames: int) -> np.ndarray:
+    """(11, 3, 3): of each instrument's frames, notes, notes with offsets, how many are right, estimated, true."""
+    counts = np.zeros((N_INSTRUMENTS, 3, 3), int)
+    for i in np.union1d(pred_notes["instrument"], true_notes["instrument"]):
+        pred, truth = (notes[notes["instrument"] == i] for notes in (pred_notes, true_notes))
+        counts[i, 0] = frame_counts(to_roll(pred, n_frames), to_roll(truth, n_frames))
+        counts[i, 1:] = [note_counts(pred, truth, offset=offset) for offset in (False, True)]
+    return counts
+
+
+def instrument_scores(counts) -> dict:
+    """F1 with the right instrument, 0..1, of `instrument_counts`, of one recording or of several summed.
+
+    multi_frame_f1, multi_note_f1, multi_note_offset_f1: pooled over instruments; multi_..._macro: means over those in
+    the truth.
+    """
+    scores, plays = {}, counts[:, 1, 2] > 0
+    for k, name in enumerate(("frame", "note", "note_offset")):
+        pooled = score_from_counts(*counts[:, k].sum(0).tolist()).f1
+        each = [score_from_counts(*c).f1 for c in counts[plays, k].tolist()]
+        scores |= {f"multi_{name}_f1": pooled, f"multi_{name}_macro": float(np.mean(each)) if each else pooled}
+    return scores
+
+
+def evaluate_instruments(pred_notes, true_notes, n_frames: int) -> dict:
+    """`evaluate`, in which all instruments are one, and `instrument_scores`, in which each stands alone."""
+    return evaluate(pred_notes, true_notes, n_frames) | instrument_scores(
+        instrument_counts(pred_notes, true_notes, n_frames)
+    )
+
+# %% ../nbs/03_metrics.ipynb #48baa029
+def pooled_scores(predicted: list, truths: list, n_frames: list, instruments: int = 1) -> dict:
+    """Metrics of a whole data set, 0..1, from the notes of each recording and its length in frames.
+
+    frame_f1_pooled; frame_f1_chunk_mean; with several instruments also `instrument_scores` of all of them together and
+    multi_frame_chunk_mean (`frame_f1_channel_mean`). Those that end in chunk_mean are the authors' [A code].
+    """
+    rolls = [[to_roll(notes, n) for notes, n in zip(some, n_frames, strict=True)] for some in (predicted, truths)]
+    scores = {"frame_f1_pooled": frame_f1_pooled(*rolls), "frame_f1_chunk_mean": frame_f1_chunk_mean(*rolls)}
+    if instruments > 1:
+        triples = list(zip(predicted, truths, n_frames))
+        scores |= instrument_scores(sum(instrument_counts(*triple) for triple in triples))
+        each = [([to_rolls(p, n)], [to_rolls(t, n)], -(-n // CHUNK_FRAMES)) for p, t, n in triples]
+        means, chunks = [frame_f1_channel_mean(p, t) for p, t, _ in each], [k for *_, k in each]
+        scores["multi_frame_chunk_mean"] = float(np.average(means, weights=chunks))
+    return scores
 
 # %% ../nbs/03_metrics.ipynb #31b23b4d
 def mean_scores(scores: list[dict]) -> dict:

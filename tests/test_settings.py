@@ -47,7 +47,7 @@ def ini(tmp_path, monkeypatch):
 
 def test_the_three_sizes_have_the_same_keys():
     sections = S.read_ini(S.schema_path())
-    assert list(sections) == ["paths", "common", "demo", "gpu", "paper"]
+    assert list(sections) == ["paths", "common", "demo", "gpu", "paper", *S.BASED_ON]
     for size in ("gpu", "paper"):
         assert set(sections[size]) == set(sections["demo"]), set(sections[size]) ^ set(sections["demo"])
     assert not set(sections["common"]) & set(sections["demo"])
@@ -55,14 +55,30 @@ def test_the_three_sizes_have_the_same_keys():
 
 def test_a_size_holds_only_what_differs():
     sections = S.read_ini(S.schema_path())
-    alike = [k for k in sections["demo"] if len({sections[size][k] for size in S.SIZES}) == 1]
+    alike = [k for k in sections["demo"] if len({sections[size][k] for size in ("demo", "gpu", "paper")}) == 1]
     assert not alike, "alike in all sizes: it belongs into [common]"
+
+
+def test_sizes_of_several_instruments_say_only_what_differs_from_their_own(ini):
+    """The paper's multi-instrument run [A, training]: batch 32, 500k steps, both warm-ups 2,000 steps."""
+    sections, known = S.read_ini(S.schema_path()), S.load()
+    for size, base in S.BASED_ON.items():
+        assert all(known[base][k] != v for k, v in sections[size].items()) and set(known[size]) == set(known[base])
+        assert known[size]["vae_instruments"] == known[size]["harmonic_instruments"] == "11"
+    multi = known["paper-multi"]
+    told = {"train_steps": 500_000, "train_warmup_steps": 2000, "cycle_warm_up_steps": 2000, "condition_batch": 32}
+    told |= {"condition_paired_batch": 32, "condition_vae_batch": 64, "vae_width": 64, "g_width": 32}
+    assert {k: int(multi[k]) for k in told} == told
+    mine = S.load(ini("[paper]\ncondition_batch = 16\n"))
+    assert (
+        mine["paper-multi"]["condition_batch"] == "16" and mine.origin["paper-multi", "condition_batch"][1] == "paper"
+    )
 
 
 def test_common_of_the_user_wins_over_shipped_sizes(ini):
     p = ini("[common]\ndecode_min_frames = 3\n[paper]\ndecode_min_frames = 4\n")
     settings = S.load(p)
-    assert [settings[size]["decode_min_frames"] for size in S.SIZES] == ["3", "3", "4"]
+    assert [settings[size]["decode_min_frames"] for size in S.SIZES] == ["3", "3", "4", "3", "4"]
     assert settings.origin["demo", "decode_min_frames"] == (p, "common")
     assert settings.origin["paper", "decode_min_frames"] == (p, "paper")
     assert settings.origin["demo", "decode_frame_threshold"] == (S.schema_path(), "common")
@@ -318,6 +334,7 @@ CONFIGS = {
     "corpus": "workshop.renderings.CorpusConfig",
     "pool": "workshop.pools.PoolConfig",
     "condition": "transcription.unpaired.ConditionConfig",
+    "teacher": "transcription.conditions.TeacherConfig",
     "harmonic": "transcription.direct.HarmonicConfig",
     "augment": "transcription.direct.AugmentConfig",
     "piano": "transcription.piano.PianoConfig",

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ONSET_WIDTH', 'Block', 'HarmonicConfig', 'HarmonicNet', 'macs_per_second', 'targets', 'direct_loss', 'AugmentConfig',
-           'crop_level', 'augment_cqt', 'DirectBatches', 'fold_norms']
+           'crop_level', 'augment_cqt', 'rarity', 'DirectBatches', 'fold_norms']
 
 # %% ../../nbs/transcription/19_direct.ipynb #083c45a9
 from dataclasses import dataclass
@@ -54,8 +54,11 @@ class HarmonicConfig:
     blocks: str = "sototos"  # see KERNELS
     memory: Whole[0, 4096] = 24  # GRU units in each direction; 0 leaves it out
     hidden: Whole[1, 4096] = 40  # units of the last layer but one
+    instruments: Whole[1, 11] = 1  # rolls that come out: 1, or 11 for the classes of grids.INSTRUMENTS
 
     def __post_init__(self):
+        if self.instruments not in (1, 11):
+            raise UserError(f"harmonic_instruments = {self.instruments}: 1, or 11 for the classes")
         if unknown := sorted(set(self.blocks) - set(KERNELS)):
             raise UserError(f"harmonic_blocks: no block is called {unknown[0]!r}; there are {', '.join(KERNELS)}")
 
@@ -63,7 +66,7 @@ class HarmonicConfig:
 class HarmonicNet(nn.Module):
     """CQT (B, 1, T, 352) in [−1, 1] -> dict of logits (B, T, 88): 'frame' sounds, 'onset' starts, 'velocity' / 127 if it does.
 
-    Inside it runs at 25 frames a second and gives each cell two outputs, so the output has the input's frames.
+    With several instruments (B, I, T, 88). Inside it runs at 25 frames a second and gives each cell two outputs, so the output has the input's frames.
     """
 
     def __init__(self, config: HarmonicConfig = HarmonicConfig()):
@@ -77,9 +80,15 @@ class HarmonicNet(nn.Module):
         )  # a key's own bias: pianos differ by register
         self.blocks = nn.Sequential(*[Block(c, letter) for letter in config.blocks])
         self.memory = nn.GRU(c, m, batch_first=True, bidirectional=True) if m else None
-        self.mix, self.out = nn.Conv2d(c + 2 * m, config.hidden, 1), nn.Conv2d(config.hidden, 6, 1)
-        with torch.no_grad():
-            self.out.bias[:4] = -3.0  # one cell in twenty sounds: start from that belief
+        self.mix = nn.Conv2d(c + 2 * m, config.hidden, 1)
+        self.out = nn.Conv2d(config.hidden, 6 * config.instruments, 1)
+        with torch.no_grad():  # one cell in twenty sounds: start from that belief
+            self.out.bias[: 4 * config.instruments] = -3.0
+
+    @property
+    def instruments(self) -> int:
+        """How many rolls each output has."""
+        return self.config.instruments
 
     def remember(self, x):
         """(B, width, T, 88) -> (B, width + 2·memory, T, 88)."""
@@ -95,9 +104,10 @@ class HarmonicNet(nn.Module):
         x = self.blocks(F.relu(self.norm(self.front(stack_partials(x, self.steps))) + self.key))
         if self.memory is not None:
             x = self.remember(x)
-        y = self.out(F.relu(self.mix(x)))  # (B, 3 outputs × 2 frames, T/2, 88)
+        y = self.out(F.relu(self.mix(x)))  # (B, 3 outputs × I instruments × 2 frames, T/2, 88)
         B, _, T, K = y.shape
-        y = y.reshape(B, 3, 2, T, K).transpose(2, 3).reshape(B, 3, 2 * T, K)[:, :, :frames]
+        rolls = (3,) if self.instruments == 1 else (3, self.instruments)
+        y = y.reshape(B, *rolls, 2, T, K).transpose(-3, -2).reshape(B, *rolls, 2 * T, K)[..., :frames, :]
         return {"frame": y[:, 0], "onset": y[:, 1], "velocity": y[:, 2]}
 
 # %% ../../nbs/transcription/19_direct.ipynb #d0bd47d8
@@ -112,11 +122,15 @@ def macs_per_second(net: HarmonicNet) -> dict[str, int]:
 ONSET_WIDTH = 1.6  # frames from the top of the onset triangle to its foot
 
 
-def targets(notes, first: int, n_frames: int) -> dict[str, np.ndarray]:
+def targets(notes, first: int, n_frames: int, instruments: int = 1) -> dict[str, np.ndarray]:
     """Targets of the net for frames first … first + n_frames − 1: 'frame', 'onset', 'velocity' (n_frames, 88) float32 in [0, 1].
 
-    notes: note array. 'velocity' is velocity / 127 in the first two frames of a note and 0 elsewhere.
+    notes: note array. 'velocity' is velocity / 127 in the first two frames of a note and 0 elsewhere. instruments: 1, all
+    in one roll, or how many have a roll each, (instruments, n_frames, 88).
     """
+    if instruments > 1:
+        each = [targets(notes[notes["instrument"] == i], first, n_frames) for i in range(instruments)]
+        return {k: np.stack([one[k] for one in each]) for k in each[0]}
     out = {k: np.zeros((n_frames, N_KEYS), np.float32) for k in ("frame", "onset", "velocity")}
     starts, ends = first_frame(notes["onset_s"]), end_frame(notes["onset_s"], notes["offset_s"])
     near = (
@@ -135,8 +149,8 @@ def targets(notes, first: int, n_frames: int) -> dict[str, np.ndarray]:
 
 # %% ../../nbs/transcription/19_direct.ipynb #8025ff12
 def direct_loss(models: dict, batch: dict, step: int = 0) -> dict:
-    """Losses of models['net'] on batch {'cqt': (B, 1, T, 352), 'frame', 'onset', 'velocity': (B, T, 88)}; 'total' =
-    frame + 2·onset + velocity/20."""
+    """Losses of models['net'] on batch {'cqt': (B, 1, T, 352), 'frame', 'onset', 'velocity': (B, T, 88) or (B, I, T,
+    88)}; 'total' = frame + 2·onset + velocity/20."""
     out = {k: v.float() for k, v in models["net"](batch["cqt"]).items()}
     bce = F.binary_cross_entropy_with_logits
     starts = (batch["velocity"] > 0).float()
@@ -181,15 +195,30 @@ def augment_cqt(x, rng, config: AugmentConfig = AugmentConfig()):
     return np.clip(db / 40 + 1, -1, 1).astype(np.float32)
 
 # %% ../../nbs/transcription/19_direct.ipynb #8739fb1e
+def rarity(recordings: list) -> np.ndarray:
+    """How often each recording (its notes) is to be drawn so that no instrument is rare: the mean, over the instruments
+    that play in it, of 1 / the number of recordings in which they play."""
+    played = [np.unique(notes["instrument"]) for notes in recordings]
+    among = np.bincount(np.concatenate(played).astype(int)) if played else np.zeros(0)
+    return np.array([np.mean(1 / among[some]) if len(some) else 1 / len(played) for some in played])
+
+
 class DirectBatches:
     """step -> batch for `direct_loss`; a pure function of (seed, step).
 
     sources: name -> list of (cqt (T, 352) array or memory map in [−1, 1], notes). counts: name -> crops a batch.
-    frames: length of a crop; recordings are drawn in proportion to their length.
+    frames: length of a crop; recordings are drawn in proportion to their length, and with several instruments to how
+    rare what plays in them is, see `rarity`.
     """
 
     def __init__(
-        self, sources: dict, counts: dict, frames: int = 160, seed: int = 0, augment: AugmentConfig = AugmentConfig()
+        self,
+        sources: dict,
+        counts: dict,
+        frames: int = 160,
+        seed: int = 0,
+        augment: AugmentConfig = AugmentConfig(),
+        instruments: int = 1,
     ):
         self.sources, self.counts = (
             {k: v for k, v in sources.items() if counts.get(k)},
@@ -197,8 +226,11 @@ class DirectBatches:
         )
         if missing := [k for k in self.counts if not sources.get(k)]:
             raise UserError(f"harmonic: no recordings in {', '.join(missing)}")
-        self.frames, self.seed, self.augment = frames, seed, augment
-        self.share = {k: np.array([len(x) for x, _ in v]) / sum(len(x) for x, _ in v) for k, v in self.sources.items()}
+        self.frames, self.seed, self.augment, self.instruments = frames, seed, augment, instruments
+        self.share = {}
+        for name, some in self.sources.items():
+            weight = np.array([len(x) for x, _ in some]) * (rarity([n for _, n in some]) if instruments > 1 else 1.0)
+            self.share[name] = weight / weight.sum()
 
     def crop(self, source: str, rng) -> dict:
         """One augmented and transposed crop with its targets."""
@@ -212,7 +244,7 @@ class DirectBatches:
             else 0
         )
         bins = int(rng.integers(-1, 2)) if rng.random() < self.augment.detune_share else 0
-        target = {k: move(v, keys, 0.0) for k, v in targets(notes, first, self.frames).items()}
+        target = {k: move(v, keys, 0.0) for k, v in targets(notes, first, self.frames, self.instruments).items()}
         return target | {"cqt": move(augment_cqt(piece, rng, self.augment), BINS_PER_KEY * keys + bins, -1.0)[None]}
 
     def __call__(self, step: int) -> dict:

@@ -174,8 +174,11 @@ def train_piano(
     )
 
 # %% ../../nbs/transcription/21_piano.ipynb #39afd11b
-def predictions(net, features, cqt: CQTConfig, window: int = 1024, margin: int = 64) -> list:
-    """[(frames, onsets, velocities)] that `net` gives for prepared recordings; see `transcribe.Activations`."""
+def predictions(net, features, cqt: CQTConfig, window: int | None = None, margin: int | None = None) -> list:
+    """[(frames, onsets, velocities)] that `net` gives for prepared recordings; see `transcribe.Activations`.
+
+    window, margin: as in `TranscriptionModel`.
+    """
     model = TranscriptionModel(net, cqt, window=window, margin=margin)
     return [cqt_activations(np.load(f.cqt_path, mmap_mode="r"), f.frames, model) for f in features]
 

@@ -101,8 +101,8 @@ def load_model(weights=None) -> TranscriptionModel:
 class ActivationStream:
     """The activations of a recording, to be gone through once; its length and level are known before.
 
-    blocks: iterator of (frames, onsets or None, velocities), (t, 88) each; n_frames, level_db, sounding: as in
-    `Activations`.
+    blocks: iterator of (frames, onsets or None, velocities), (t, 88) or (I, t, 88) each; n_frames, level_db, sounding:
+    as in `Activations`.
     """
 
     blocks: Iterator
@@ -146,7 +146,7 @@ def stream_activations(source, sr=None, model=None, progress: Callable | None = 
     def reported(done=0):
         for block in activation_blocks(values, n, model):
             yield block
-            done += len(block[0])
+            done += block[0].shape[-2]
             report(0.3 + 0.7 * done / n)
 
     return ActivationStream(reported(), n, level_db, bool(meter.counts.sum()))
@@ -159,19 +159,20 @@ def activations(source, sr=None, model=None, progress: Callable | None = None) -
 
 # %% ../../nbs/transcription/20_transcribe.ipynb #4f569899
 def quiet_until(loud: np.ndarray, rest: int) -> np.ndarray:
-    """Last frame of each key, (88,), around which `loud` (T, 88) is False for `rest` frames to both sides.
-
-    0 where there is none.
+    """Last frame of each key, (88,) or (I, 88), around which `loud` (T, 88) or (I, T, 88) is False for `rest` frames to
+    both sides; 0 where there is none.
     """
+    loud = np.moveaxis(loud, -2, 0)
     if len(loud) < 2 * rest:
-        return np.zeros(loud.shape[1], np.int64)
-    count = np.cumsum(np.pad(loud, ((1, 0), (0, 0))), 0, dtype=np.int32)
+        return np.zeros(loud.shape[1:], np.int64)
+    count = np.cumsum(np.pad(loud, [(1, 0)] + [(0, 0)] * (loud.ndim - 1)), 0, dtype=np.int32)
     quiet = count[2 * rest :] == count[: -2 * rest]
     return np.where(quiet.any(0), len(quiet) - 1 - quiet[::-1].argmax(0) + rest, 0)
 
 # %% ../../nbs/transcription/20_transcribe.ipynb #3e2b9c3d
 def settled(rolls, first: int, done: np.ndarray, config: DecodeConfig) -> np.ndarray:
-    """The frame (88,) up to which each key can be decoded now: its last quiet moment, or what is `done` already.
+    """The frame, (88,) or (I, 88), up to which each key can be decoded now: its last quiet moment, or what is `done`
+    already.
 
     rolls: (frames, onsets or None, velocities) that begin at frame `first`.
     """
@@ -189,9 +190,9 @@ def rest_frames(config: DecodeConfig) -> int:
 
 # %% ../../nbs/transcription/20_transcribe.ipynb #89a07c3b
 def decode_part(rolls, first: int, done: np.ndarray, end: np.ndarray, config: DecodeConfig) -> np.ndarray:
-    """Notes of rolls that begin at frame `first`, each key from frame `done` (88,) to `end` (88,)."""
-    at = first + np.arange(len(rolls[0]))[:, None]
-    inside = (at >= done) & (at < end)
+    """Notes of rolls that begin at frame `first`, each key from frame `done` to `end`, both (88,) or (I, 88)."""
+    at = first + np.arange(rolls[0].shape[-2])[:, None]
+    inside = (at >= done[..., None, :]) & (at < end[..., None, :])
     frames, onsets = (None if roll is None else np.where(inside, roll, 0) for roll in rolls[:2])
     notes = decode(frames, onsets, rolls[2], config=config)
     for edge in ("onset_s", "offset_s"):
@@ -201,14 +202,14 @@ def decode_part(rolls, first: int, done: np.ndarray, end: np.ndarray, config: De
 # %% ../../nbs/transcription/20_transcribe.ipynb #b184ae2a
 def joined(blocks: list) -> tuple:
     """Blocks (frames, onsets or None, velocities) as one."""
-    return tuple(None if rolls[0] is None else np.concatenate(rolls) for rolls in zip(*blocks))
+    return tuple(None if rolls[0] is None else np.concatenate(rolls, -2) for rolls in zip(*blocks))
 
 # %% ../../nbs/transcription/20_transcribe.ipynb #c669cd5d
 def decode_settled(rolls, first: int, done: np.ndarray, config: DecodeConfig):
-    """Notes up to each key's last quiet moment, and what waits: (blocks, first frame of them, frame (88,) decoded up to)."""
+    """Notes up to each key's last quiet moment, and what waits: (blocks, first frame of them, `settled` frames)."""
     end = settled(rolls, first, done, config)
     keep = max(0, int(end.min()) - rest_frames(config) - first)
-    rest = [tuple(None if roll is None else roll[keep:].copy() for roll in rolls)]
+    rest = [tuple(None if roll is None else roll[..., keep:, :].copy() for roll in rolls)]
     return decode_part(rolls, first, done, end, config), (rest, first + keep, end)
 
 # %% ../../nbs/transcription/20_transcribe.ipynb #5f6d6e9d
@@ -216,21 +217,22 @@ DECODED_FRAMES = 10 * 60 * FPS
 
 
 def decoded(blocks, config: DecodeConfig = DecodeConfig(), enough: int = DECODED_FRAMES) -> np.ndarray:
-    """Notes of consecutive blocks (frames, onsets or None, velocities), (t, 88) each: those that `decode` finds in all
-    of them at once.
+    """Notes of consecutive blocks (frames, onsets or None, velocities), (t, 88) or (I, t, 88) each: those that `decode`
+    finds in all of them at once.
 
     enough: frames that are decoded at a time.
     """
-    held, first, fresh, done, found = [], 0, 0, np.zeros(N_KEYS, np.int64), []
+    held, first, fresh, done, found = [], 0, 0, None, []
     for block in blocks:
         held.append(block)
-        fresh += len(block[0])
+        done = np.zeros((*block[0].shape[:-2], N_KEYS), np.int64) if done is None else done
+        fresh += block[0].shape[-2]
         if fresh >= enough:
             notes, (held, first, done), fresh = *decode_settled(joined(held), first, done, config), 0
             found.append(notes)
     if held:
         rolls = joined(held)
-        found.append(decode_part(rolls, first, done, np.full(N_KEYS, first + len(rolls[0])), config))
+        found.append(decode_part(rolls, first, done, np.full(done.shape, first + rolls[0].shape[-2]), config))
     return sort_notes(np.concatenate(found)) if found else empty_notes()
 
 # %% ../../nbs/transcription/20_transcribe.ipynb #d324b130
@@ -242,8 +244,8 @@ def notes_of(found: Activations | ActivationStream, model: TranscriptionModel, *
     config = make(DecodeConfig, {**asdict(model.decode), **changes})
     if isinstance(found, ActivationStream):
         return decoded(found.blocks, config)
-    firsts = range(0, len(found.frames), DECODED_FRAMES)
-    cut = lambda roll: [None] * len(firsts) if roll is None else [roll[a : a + DECODED_FRAMES] for a in firsts]
+    firsts = range(0, found.frames.shape[-2], DECODED_FRAMES)
+    cut = lambda roll: [None if roll is None else roll[..., a : a + DECODED_FRAMES, :] for a in firsts]
     return decoded(zip(cut(found.frames), cut(found.onsets), cut(found.velocities)), config)
 
 # %% ../../nbs/transcription/20_transcribe.ipynb #0b0621c5

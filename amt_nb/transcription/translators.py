@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .score_vae import LinearAttention, ResidualBlock, down, he_init, up
-from ..workshop.grids import LATENT_CHANNELS, LATENT_STRIDE, N_BINS
+from ..workshop.grids import CHUNK_FRAMES, LATENT_CHANNELS, LATENT_STRIDE, N_BINS
 from ..workshop.numpy_inference import harmonic_steps
 from ..workshop.settings import Reals, UserError, Whole, Wholes
 
@@ -112,14 +112,26 @@ class AudioToLatent(nn.Module):
 
 # %% ../../nbs/transcription/11_translators.ipynb #c4eef088
 class Transcriber(nn.Module):
-    """G and then the decoder of a score VAE: CQT (B, 1, T, 352), T a multiple of 8 -> {'frame': logits (B, T, 88)}."""
+    """G and then the decoder of a score VAE: CQT (B, 1, T, 352), T a multiple of 8 -> {'frame': logits}.
+
+    Logits are (B, T, 88), or (B, 11, T, 88) of a VAE of eleven instruments. window, margin: frames that it is to see at
+    a time, those of its training, and how many of them at each end to leave out; see `TranscriptionModel`.
+    """
+
+    window, margin = CHUNK_FRAMES, 32
 
     def __init__(self, g: AudioToLatent, vae: nn.Module):
         super().__init__()
         self.G, self.vae = g, vae
 
+    @property
+    def instruments(self) -> int:
+        """How many rolls it gives."""
+        return self.vae.config.instruments
+
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        return {"frame": self.vae.decode(self.G(x))[:, 0]}
+        rolls = self.vae.decode(self.G(x))
+        return {"frame": rolls[:, 0] if self.instruments == 1 else rolls}
 
 # %% ../../nbs/transcription/11_translators.ipynb #2a4d7373
 class LatentToAudio(nn.Module):

@@ -15,9 +15,10 @@ import sys
 import time
 from pathlib import Path
 
-from .cli_data import CONDITION_SETTINGS, add_evaluate, add_prepare, add_train
+from .cli_data import add_evaluate, add_prepare, add_train
 from .cli_notes import heard_pedal, json_text, write_notes
 from .cli_score import add_score
+from .cli_sweep import add_sweep
 from .cli_options import Progress, add_command, add_force, check_input, check_output
 from .cli_options import filled, fraction, plan, unheeded, weights_read, whole
 from .extras import OPTIONS, check_options, needs
@@ -82,13 +83,11 @@ def transcribe_one(recording: Path, paths: dict[str, Path], args) -> str:
             write_picture(paths["picture"], cqt_of(recording, None, model, found.level_db), notes, title)
         if "sound" in paths:
             write_stereo(paths["sound"], recording, notes)
+        several, weights = model.instruments > 1, args.weights or "piano-100k"
         if "json" in paths:
-            atomic_write(
-                paths["json"], json_text(notes, recording, found.seconds, args.weights or "piano-100k").encode()
-            )
-        write_notes(
-            notes, paths, heard_pedal(notes, recording, model, found.level_db) if args.pedal else None, args.beats
-        )
+            atomic_write(paths["json"], json_text(notes, recording, found.seconds, weights, several).encode())
+        pedal = heard_pedal(notes, recording, model, found.level_db) if args.pedal else None
+        write_notes(notes, paths, pedal, args.beats, several)
     finally:
         bar.close()
     remember(paths.values(), recording)
@@ -216,7 +215,8 @@ TEACH = {
         "recordings to MIDI files",
         """\
 Writes the notes of RECORDING (wav, flac, ogg, mp3; any length, rate and number of channels) as a MIDI file,
-in the current folder unless -o says where. What is there already is replaced only where
+in the current folder unless -o says where. Weights of several instruments give a track, a part of the score and a colour
+of the picture to each, and a column of the tables. What is there already is replaced only where
 amt-nb wrote it from the same recording and nobody has changed it since, or with --force; what the same command reads is
 never written over. Whatever is wrong with one recording, the others are done;
 the exit code is 0 only when everything asked for was written whole.""",
@@ -323,7 +323,7 @@ def add_transcribe(commands) -> None:
     parser.add_argument(
         "--musicxml",
         action="store_true",
-        help="also OUT.musicxml: a score on two staves, notes on the nearest beat's parts",
+        help="also OUT.musicxml: a score, keyboards on two staves, notes on the nearest beat's parts",
     )
     parser.add_argument("--pedal", action="store_true", help="with the sustain pedal, where one is heard (a sketch)")
     parser.add_argument(
@@ -397,7 +397,7 @@ def add_demo(commands) -> None:
     add_model_options(parser)
 
 # %% ../../nbs/workshop/cli.ipynb #508b0e23
-ADD = [add_transcribe, add_demo, add_align, add_score, add_prepare, add_train, add_evaluate]
+ADD = [add_transcribe, add_demo, add_align, add_score, add_prepare, add_train, add_sweep, add_evaluate]
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -414,8 +414,8 @@ def make_parser() -> argparse.ArgumentParser:
 # %% ../../nbs/workshop/cli.ipynb #12dd2331
 def note_unheeded(args) -> None:
     """Says in one line which settings of the user's own file the command does nothing with."""
-    uses = args.uses + CONDITION_SETTINGS.get(getattr(args, "condition", None), ())
-    file, keys = unheeded(uses, getattr(args, "size", "demo"))
+    uses = (lambda: args.uses(args)) if callable(args.uses) else args.uses
+    file, keys = unheeded(uses, getattr(args, "size", None) or "demo")
     if keys:
         more = f" and {len(keys) - 6} more" if len(keys) > 6 else ""
         words = f"amt-nb: note: {file}: {args.command} does nothing with {', '.join(keys[:6])}{more}"

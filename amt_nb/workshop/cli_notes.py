@@ -12,9 +12,11 @@ from pathlib import Path
 from .terminal import printable
 
 # %% ../../nbs/workshop/cli_notes.ipynb #56700da5
-def csv_text(notes, grid=None) -> str:
-    """Notes as a table with a header: onset_s, offset_s, pitch, name, velocity, and with a `BarGrid` bar and beat."""
+def csv_text(notes, grid=None, several: bool = False) -> str:
+    """Notes as a table with a header: onset_s, offset_s, pitch, name, velocity, with a `BarGrid` bar and beat, and of
+    `several` instruments the name of each."""
     from amt_nb.notes import pitch_name
+    from amt_nb.workshop.grids import INSTRUMENTS
 
     rows = [
         f"{n['onset_s']:.4f},{n['offset_s']:.4f},{n['pitch']},{pitch_name(n['pitch'])},{n['velocity']}" for n in notes
@@ -23,12 +25,17 @@ def csv_text(notes, grid=None) -> str:
     if grid is not None:
         header += ",bar,beat"
         rows = [f"{row},{bar},{beat:.2f}" for row, bar, beat in zip(rows, *grid.place(notes["onset_s"]))]
+    if several:
+        header += ",instrument"
+        rows = [f"{row},{INSTRUMENTS[i]}" for row, i in zip(rows, notes["instrument"])]
     return "\n".join([header, *rows]) + "\n"
 
 
-def json_text(notes, recording: Path, seconds: float, weights: str) -> str:
-    """Notes as JSON with the name of the recording (without its folder), its length in seconds and the weights used."""
+def json_text(notes, recording: Path, seconds: float, weights: str, several: bool = False) -> str:
+    """Notes as JSON with the name of the recording (without its folder), its length in seconds and the weights used; of
+    `several` instruments with the name of each."""
     import json
+    from amt_nb.workshop.grids import INSTRUMENTS
 
     rows = [
         dict(
@@ -37,6 +44,7 @@ def json_text(notes, recording: Path, seconds: float, weights: str) -> str:
             pitch=int(n["pitch"]),
             velocity=int(n["velocity"]),
         )
+        | ({"instrument": INSTRUMENTS[n["instrument"]]} if several else {})
         for n in notes
     ]
     return (
@@ -62,20 +70,22 @@ def bars_for(notes):
 
 
 def heard_pedal(notes, recording, model, level_db: float):
-    """The sustain pedal heard in `recording`, for `write_notes`; level_db: as `transcribe.activations` found it."""
+    """The sustain pedal heard under the piano's notes in `recording`, for `write_notes`; level_db: as
+    `transcribe.activations` found it."""
     from amt_nb.transcription.pedal import hear_pedal, recording_levels
 
-    return hear_pedal(recording_levels(recording, model.cqt, level_db), notes)
+    return hear_pedal(recording_levels(recording, model.cqt, level_db), notes[notes["instrument"] == 0])
 
 # %% ../../nbs/workshop/cli_notes.ipynb #1fbb5667
-def write_notes(notes, paths: dict[str, Path], pedal=None, beats: bool = False) -> None:
-    """The MIDI file, and the table and score where `paths` names them; beats: with bars in the first two."""
+def write_notes(notes, paths: dict[str, Path], pedal=None, beats: bool = False, several: bool = False) -> None:
+    """The MIDI file, and the table and score where `paths` names them; beats: with bars in the first two; several: with
+    instruments in the table, as in MIDI file and score."""
     from amt_nb.workshop.files import atomic_write
     from amt_nb.workshop.midi import midi_bytes
 
     grid = bars_for(notes) if beats or "musicxml" in paths else None
     if "csv" in paths:
-        atomic_write(paths["csv"], csv_text(notes, grid if beats else None).encode())
+        atomic_write(paths["csv"], csv_text(notes, grid if beats else None, several).encode())
     if beats:
         from amt_nb.workshop.notation import midi_in_bars
 

@@ -16,7 +16,7 @@ import sys
 import time
 from pathlib import Path
 
-from .settings import UserError, read_ini, to_number, user_file
+from .settings import UserError, layers, read_ini, to_number, user_file
 from .terminal import printable
 from .written import is_own
 
@@ -199,22 +199,23 @@ def filled(text: str) -> str:
 
 
 def ratio(text: str) -> str:
-    """`text` as a share P:U of two whole numbers that are not both 0, for argparse."""
-    if not re.fullmatch("[0-9]{1,9}:[0-9]{1,9}", text) or not any(map(int, text.split(":"))):
-        raise argparse.ArgumentTypeError(f"{text[:40]!r} is no share of pairs and unpaired like 1:9")
+    """`text` as a share P:U or multiples P:A:S, whole numbers that are not all 0, for argparse."""
+    if not re.fullmatch("[0-9]{1,9}(:[0-9]{1,9}){1,2}", text) or not any(map(int, text.split(":"))):
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is no share of pairs and unpaired like 1:9, nor like 1:90:10")
     return text
 
 # %% ../../nbs/workshop/cli_options.ipynb #53c6399b
 def add_command(commands, name: str, run, texts: tuple[str, str, str], uses=()):
     """Adds the command `name`, carried out by `run(args) -> exit code`; returns its parser.
 
-    texts: the line for the list of commands, what it does, examples. uses: prefixes of the settings it heeds.
+    texts: the line for the list of commands, what it does, examples. uses: prefixes of the settings it heeds, or a function of
+    the parsed arguments that gives their keys.
     """
     short, text, examples = texts
     parser = commands.add_parser(
         name, help=short, description=text, epilog=examples, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.set_defaults(run=run, command=name, uses=tuple(uses))
+    parser.set_defaults(run=run, command=name, uses=uses if callable(uses) else tuple(uses))
     return parser
 
 
@@ -229,13 +230,13 @@ def add_force(parser) -> None:
 
 # %% ../../nbs/workshop/cli_options.ipynb #6c9be311
 def unheeded(uses, size: str = "demo") -> tuple[Path | None, list[str]]:
-    """The user's own file of settings, if there is one, and which of its keys a command that heeds the prefixes `uses` of
-    section [size] does nothing with."""
+    """The user's own file of settings, if there is one, and which of its keys a command that heeds `uses` of section [size],
+    prefixes or keys or a function that gives them, does nothing with."""
     file = user_file()
     if file is None:
         return None, []
-    sections = read_ini(file)
+    sections, uses = read_ini(file), set(uses() if callable(uses) else uses)
     sections.pop("paths", None)
-    heeded = ("common", size)
+    heeded = layers(size)
     keys = {(section, key) for section, found in sections.items() for key in found}
-    return file, sorted(k for section, k in keys if section not in heeded or k.partition("_")[0] not in uses)
+    return file, sorted(k for section, k in keys if section not in heeded or not {k, k.partition("_")[0]} & uses)

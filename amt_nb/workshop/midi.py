@@ -6,7 +6,8 @@
 __all__ = ['HELD_S', 'PEDAL_DTYPE', 'PEDAL_DOWN', 'DRUM_CHANNEL', 'FAMILY', 'PROGRAM_INSTRUMENT', 'LONGEST_S', 'TOUCH_S',
            'tempo_map', 'midi_events', 'pair_onsets', 'pedal_spans', 'read_pedal', 'pedal_events', 'under', 'hold',
            'program_of', 'collect', 'pedalled', 'under_pedal', 'key_rows', 'read_midi', 'variable_length',
-           'track_bytes', 'file_bytes', 'note_ticks', 'voices', 'instrument_events', 'midi_bytes', 'write_midi']
+           'track_bytes', 'file_bytes', 'note_ticks', 'voices', 'instrument_events', 'instrument_tracks', 'midi_bytes',
+           'write_midi']
 
 # %% ../../nbs/workshop/midi.ipynb #7318d6e0
 import struct
@@ -326,27 +327,33 @@ def instrument_events(ticks, channel: int, program: int, ticks_per_s: float, ped
     return [(tick, message) for tick, _, _, message in sorted(events, key=lambda e: e[:3])]
 
 # %% ../../nbs/workshop/midi.ipynb #0ffe746b
-def midi_bytes(notes, resolution: int = 960, programs=INSTRUMENT_PROGRAMS, pedal=None) -> bytes:
-    """A standard MIDI file (format 1, 120 beats a minute): one track and channel for each instrument that plays.
+def instrument_tracks(notes, ticks_per_s: float, programs=INSTRUMENT_PROGRAMS, pedal=None) -> list[bytes]:
+    """Track chunks of `notes`: one track and channel for each instrument that plays, with its name and program.
 
     Notes of one key and instrument that overlap go to a further track and channel. `programs`: General MIDI program of
-    each instrument. `pedal`: PEDAL_DTYPE rows, sent to every channel. At 960 ticks a beat a time is at most 0.27 ms
-    off. UserError for a note before 0 s."""
+    each instrument. `pedal`: PEDAL_DTYPE rows, sent to the piano's channels, or to all where no piano plays."""
+    tracks, own = [], {int(i): int(i) + int(i >= DRUM_CHANNEL) for i in np.unique(notes["instrument"])}
+    free = [c for c in range(16) if c != DRUM_CHANNEL and c not in own.values()]
+    for i, channel in own.items():
+        name, feet = INSTRUMENTS[i].encode(), pedal if i == 0 or 0 not in own else None
+        for k, part in enumerate(voices(note_ticks(notes[notes["instrument"] == i], ticks_per_s), 1 + len(free))):
+            channel = free.pop(0) if k else channel
+            events = instrument_events(part, channel, programs[i], ticks_per_s, feet)
+            tracks.append(track_bytes([(0, b"\xff\x03" + variable_length(len(name)) + name), *events]))
+    return tracks
+
+
+def midi_bytes(notes, resolution: int = 960, programs=INSTRUMENT_PROGRAMS, pedal=None) -> bytes:
+    """A standard MIDI file (format 1, 120 beats a minute) of `instrument_tracks`, to whose channels `pedal` is sent.
+
+    At 960 ticks a beat a time is at most 0.27 ms off. UserError for a note before 0 s."""
     check_notes(notes)
     if not 24 <= resolution <= 32767:
         raise UserError(f"resolution {resolution} is outside 24..32767 ticks a beat")
     if len(notes) and notes["onset_s"].min() < 0:
         raise UserError("a MIDI file has no time before 0 s: shift the notes")
-    tracks = [track_bytes([(0, b"\xff\x51\x03" + (500_000).to_bytes(3, "big"))])]
-    own = {int(i): int(i) + int(i >= DRUM_CHANNEL) for i in np.unique(notes["instrument"])}
-    free = [c for c in range(16) if c != DRUM_CHANNEL and c not in own.values()]
-    for i, channel in own.items():
-        name = INSTRUMENTS[i].encode()
-        for k, part in enumerate(voices(note_ticks(notes[notes["instrument"] == i], 2 * resolution), 1 + len(free))):
-            channel = free.pop(0) if k else channel
-            events = instrument_events(part, channel, programs[i], 2 * resolution, pedal)
-            tracks.append(track_bytes([(0, b"\xff\x03" + variable_length(len(name)) + name), *events]))
-    return file_bytes(tracks, int(resolution))
+    tempo = track_bytes([(0, b"\xff\x51\x03" + (500_000).to_bytes(3, "big"))])
+    return file_bytes([tempo, *instrument_tracks(notes, 2 * resolution, programs, pedal)], int(resolution))
 
 # %% ../../nbs/workshop/midi.ipynb #7254b915
 def write_midi(notes, path, resolution: int = 960, programs=INSTRUMENT_PROGRAMS, pedal=None) -> Path:

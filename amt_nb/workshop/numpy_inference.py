@@ -163,6 +163,7 @@ class NetSize:
     blocks: str
     memory: Whole[0, 4096]
     hidden: Whole[1, 4096]
+    instruments: Whole[1, 11] = 1
 
     def __post_init__(self):
         if len(self.blocks) > 64 or set(self.blocks) - set(KERNELS):
@@ -180,14 +181,14 @@ class NetSize:
         return out | {
             "mix.weight": (h, c + 2 * m, 1, 1),
             "mix.bias": (h,),
-            "out.weight": (6, h, 1, 1),
-            "out.bias": (6,),
+            "out.weight": (6 * self.instruments, h, 1, 1),
+            "out.bias": (6 * self.instruments,),
         }
 
 # %% ../../nbs/workshop/numpy_inference.ipynb #c1017411
 class NumpyNet:
     """The direct net (`transcription.direct`), norms folded, without torch: CQT (T, 352) in [-1, 1] -> logits (T, 88)
-    by name.
+    by name, (I, T, 88) of several instruments.
 
     Names: 'frame', 'onset', 'velocity'.
 
@@ -204,7 +205,7 @@ class NumpyNet:
         inner = lambda name: {
             k[len(name) + 1 :]: np.asarray(v, np.float32) for k, v in state.items() if k.startswith(f"{name}.")
         }
-        self.steps = harmonic_steps(size.partials)
+        self.steps, self.instruments = harmonic_steps(size.partials), size.instruments
         self.first, shift = fold_norm(inner("front")["weight"], inner("norm"))
         self.shift = shift + np.asarray(state["key"], np.float32)[0]
         self.blocks = [
@@ -228,10 +229,7 @@ class NumpyNet:
             y = self.memory(y)
         n, ((mix, a), (out, b)) = y.shape[1], self.head
         mixed = mix @ y.reshape(len(y), -1) + a
-        logits = (
-            (out @ np.maximum(mixed, 0, out=mixed) + b)
-            .reshape(3, 2, n, N_KEYS)
-            .transpose(0, 2, 1, 3)
-            .reshape(3, 2 * n, N_KEYS)
-        )
-        return dict(zip(("frame", "onset", "velocity"), logits[:, : len(x)]))
+        rolls = (3,) if self.instruments == 1 else (3, self.instruments)
+        logits = (out @ np.maximum(mixed, 0, out=mixed) + b).reshape(*rolls, 2, n, N_KEYS)
+        logits = logits.swapaxes(-3, -2).reshape(*rolls, 2 * n, N_KEYS)
+        return dict(zip(("frame", "onset", "velocity"), logits[..., : len(x), :]))

@@ -25,24 +25,33 @@ from .threads import side_by_side, thread_count
 class TranscriptionModel:
     """A net with the CQT it was trained on, the thresholds its probabilities want, and the card that describes it.
 
-    net: a `NumpyNet`, or tensor (B, 1, T, 352) in [-1, 1] -> {'frame': logits (B, T, 88)}, perhaps with 'onset',
-    'velocity'.
-    window, margin: frames it sees at a time, and how many of them at each end are context only; multiples of 8.
+    net: a `NumpyNet`, or tensor (B, 1, T, 352) in [-1, 1] -> {'frame': logits (B, T, 88) or (B, I, T, 88)}, perhaps
+    with 'onset', 'velocity'.
+    window, margin: frames it sees at a time, and how many of them at each end are context only; multiples of 8. None:
+    what the net itself asks for, else 2048 and 128.
     """
 
     net: Callable
     cqt: CQTConfig = CQTConfig(filter_scale=0.6, centre=0.5)
     decode: DecodeConfig = DecodeConfig()
     card: dict = field(default_factory=dict)
-    window: int = 2048
-    margin: int = 128
+    window: int | None = None
+    margin: int | None = None
 
     def __post_init__(self):
+        for name, usual in (("window", 2048), ("margin", 128)):
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, getattr(self.net, name, usual))
         if self.window % LATENT_STRIDE or self.margin % LATENT_STRIDE or not 0 <= 2 * self.margin < self.window:
             raise UserError(
                 f"a window of {self.window} frames with margins of {self.margin}: both must be multiples of "
                 f"{LATENT_STRIDE}, and something must be left between the margins"
             )
+
+    @property
+    def instruments(self) -> int:
+        """Into how many instruments its activations are parted: 1 or 11."""
+        return getattr(self.net, "instruments", 1)
 
     def activations(self, cqt: np.ndarray) -> dict[str, np.ndarray]:
         """Probabilities (T, 88) or (I, T, 88) float32 by name ('frame', 'onset', 'velocity') of one window of a CQT (T,
@@ -95,8 +104,8 @@ def fit_window(n_frames: int, model: TranscriptionModel) -> tuple[int, int]:
 class Activations:
     """What a transcription model makes of a whole recording, before notes.
 
-    frames, onsets: probabilities (T, 88) float16, onsets None without an onset output; velocities (T, 88) uint8;
-    level_db: the recording's level; sounding: False when no frame was above silence.
+    frames, onsets: probabilities (T, 88) or (I, T, 88) float16, onsets None without an onset output; velocities of the
+    same shape, uint8; level_db: the recording's level; sounding: False when no frame was above silence.
     """
 
     frames: np.ndarray
@@ -108,7 +117,7 @@ class Activations:
     @property
     def seconds(self) -> float:
         """Length of the recording in whole frames, in seconds."""
-        return len(self.frames) / FPS
+        return self.frames.shape[-2] / FPS
 
 # %% ../../nbs/workshop/transcription_model.ipynb #768067ce
 def key_velocities(cqt: np.ndarray) -> np.ndarray:
@@ -125,22 +134,23 @@ LIKELY_ONSET = 0.05  # no decoding asks for the velocity where an onset is less 
 
 
 def onset_velocities(outputs: dict, cqt: np.ndarray, top_db: float = 80.0) -> np.ndarray:
-    """MIDI velocities (T, 88) uint8 of a CQT (T, 352): `loudness_velocities` wherever an onset is likely, elsewhere the
-    output 'velocity', a fraction of 127, or without one the `key_velocities`.
+    """MIDI velocities (T, 88) or (I, T, 88) uint8 of a CQT (T, 352): `loudness_velocities` wherever an onset is likely,
+    elsewhere the output 'velocity', a fraction of 127, or without one the `key_velocities`.
     """
-    if "velocity" not in outputs:
-        found = key_velocities(cqt)
-    else:
+    if "velocity" in outputs:
         found = np.clip(np.round(127 * outputs["velocity"]), 1, 127).astype(np.uint8)
+    else:
+        shape = next((roll.shape for roll in outputs.values()), None)
+        found = key_velocities(cqt) if shape is None else np.broadcast_to(key_velocities(cqt), shape).copy()
     if "onset" in outputs:
-        frame, key = np.nonzero(outputs["onset"] > LIKELY_ONSET)
-        found[frame, key] = loudness_velocities(cqt, frame, key, top_db)
+        places = np.nonzero(outputs["onset"] > LIKELY_ONSET)
+        found[places] = loudness_velocities(cqt, *places[-2:], top_db)
     return found
 
 # %% ../../nbs/workshop/transcription_model.ipynb #9340fa1d
 def activation_blocks(blocks, n_frames: int, model: TranscriptionModel) -> Iterator[tuple]:
-    """(frames, onsets or None, velocities), (t, 88) each as in `Activations`, of a normalised CQT, window by window in
-    order.
+    """(frames, onsets or None, velocities), (t, 88) or (I, t, 88) each as in `Activations`, of a normalised CQT, window
+    by window in order.
 
     blocks: iterator of (first_frame, values (t, 352)), of `n_frames` frames in all.
     """
@@ -148,36 +158,38 @@ def activation_blocks(blocks, n_frames: int, model: TranscriptionModel) -> Itera
 
     def middle(window):
         first, end, values = window
-        inside, outputs = slice(margin, margin + end - first), model.activations(values)
-        onsets = outputs["onset"][inside].astype(np.float16) if "onset" in outputs else None
+        outputs, inside = model.activations(values), lambda roll: roll[..., margin : margin + end - first, :]
+        onsets = inside(outputs["onset"]).astype(np.float16) if "onset" in outputs else None
         velocities = onset_velocities(outputs, values, model.cqt.top_db)
-        return outputs["frame"][inside].astype(np.float16), onsets, velocities[inside]
+        return inside(outputs["frame"]).astype(np.float16), onsets, inside(velocities)
 
     return side_by_side(middle, windows(blocks, window, margin), thread_count())
 
 # %% ../../nbs/workshop/transcription_model.ipynb #43c32a56
 def collect_blocks(blocks, n_frames: int, progress: Callable | None = None):
-    """Blocks of `activation_blocks` as three whole arrays (n_frames, 88), onsets None without an onset output.
+    """Blocks of `activation_blocks` as three whole arrays (n_frames, 88) or (I, n_frames, 88), onsets None without an
+    onset output.
 
     progress: called with the number of frames done.
     """
-    frames, onsets, velocities = (np.zeros((n_frames, N_KEYS), kind) for kind in (np.float16, np.float16, np.uint8))
-    first = 0
-    for frame, onset, velocity in blocks:
-        end = first + len(frame)
-        frames[first:end], velocities[first:end] = frame, velocity
-        if onset is None:
-            onsets = None
-        else:
-            onsets[first:end] = onset
+    kinds, whole, first = (np.float16, np.float16, np.uint8), None, 0
+    for block in blocks:
+        if whole is None:
+            shape = (*block[0].shape[:-2], n_frames, N_KEYS)
+            whole = [None if roll is None else np.zeros(shape, kind) for roll, kind in zip(block, kinds)]
+        end = first + block[0].shape[-2]
+        for roll, part in zip(whole, block):
+            if part is not None:
+                roll[..., first:end, :] = part
         first = end
         if progress:
             progress(end)
-    return frames, onsets, velocities
+    return tuple(whole or (np.zeros((n_frames, N_KEYS), kind) for kind in kinds))
 
 # %% ../../nbs/workshop/transcription_model.ipynb #3ca03209
 def cqt_activations(blocks, n_frames: int, model: TranscriptionModel, progress: Callable | None = None):
-    """(frames, onsets or None, velocities), (T, 88) each as in `Activations`, of a normalised CQT of any length.
+    """(frames, onsets or None, velocities), (T, 88) or (I, T, 88) each as in `Activations`, of a normalised CQT of any
+    length.
 
     blocks: array (T, 352) in [-1, 1], or iterator of (first_frame, values (t, 352)) of `n_frames` frames in all;
     progress: called with the number of frames done. As many threads as `thread_count` says.
