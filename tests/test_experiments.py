@@ -16,13 +16,23 @@ from dataclasses import replace
 from pathlib import Path
 
 import joblib
+import lookalikes
 import numpy as np
 import pytest
 import soundfile
 
 from amt_nb.notes import as_notes
 from amt_nb.workshop.corpora import dataset
-from amt_nb.workshop.held_out import CASE_FILES, alignment_cases, book_split, judged, maps_by_role, maps_split, teaching
+from amt_nb.workshop.held_out import (
+    CASE_FILES,
+    alignment_cases,
+    asap_performances,
+    book_split,
+    judged,
+    maps_by_role,
+    maps_split,
+    teaching,
+)
 from amt_nb.workshop.midi import read_midi, write_midi
 from amt_nb.workshop.recordings import Recording, by_role
 from amt_nb.workshop.settings import UserError, paths
@@ -258,7 +268,9 @@ def test_labels_without_velocities_measure_none(places, tmp_path):
 
 def test_pedals_need_midi_files(places):
     assert head("A_pedal", "2f480bb5", maps=places["published"])["prepared"]("real_val")
-    with pytest.raises(UserError, match="no MIDI file with the notes of a recording of role real_val: give -p amaps"):
+    with pytest.raises(
+        UserError, match="^amaps: '' has no MIDI file with the notes of a recording of role real_val: give -p amaps"
+    ):
         head("A_pedal", "2f480bb5", maps=places["packed"])["prepared"]("real_val")
 
 
@@ -400,3 +412,21 @@ def test_a_benchmark_without_scores_refuses_in_one_line(name, tmp_path):
         command = [sys.executable, ROOT / "benchmarks" / f"{name}.py", folder]
         done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
         assert done.returncode == 1 and not done.stdout and re.fullmatch(rf"{name}: \S* holds no .*\n", done.stderr)
+
+
+def test_data_sets_as_their_authors_pack_them(tmp_path, places):
+    """MAPS as a zip a piano, ASAP as one of its repository: see tests/lookalikes.py, which knows few of the book's names."""
+    zips = tmp_path / "zips"
+    zips.mkdir()
+    piano = lookalikes.maps(tmp_path) / "ENSTDkCl"
+    lookalikes.zipped(piano, zips / "MAPS_ENSTDkCl_1.zip")
+    bound = head("A_shipped", "e51bbb2c", maps=zips, role="real_test")
+    assert [r.id for r in bound["recordings"]] == ["maps/MAPS_MUS-mz_331_3_ENSTDkCl"]
+    with pytest.raises(UserError, match="no recording has role real_val in .*zips, which has 1 real_test"):
+        head("A_shipped", "e51bbb2c", maps=zips)
+    repository = lookalikes.asap(tmp_path).rename(tmp_path / "asap-dataset-master")
+    archive = lookalikes.zipped(repository, tmp_path / "asap-dataset-master.zip")
+    found = ids(asap_performances(archive, tmp_path / "cache"))
+    assert found >= {"asap/Bach/Fugue/bwv_846/Shi05M", "asap/Chopin/Etudes_op_10/1/HSU02"}
+    with pytest.raises(UserError, match="no row of .*metadata.csv has its MIDI files and their annotations"):
+        head("B_networks", "68e4faca", maps=places["packed"], asap=archive)
