@@ -136,6 +136,20 @@ def test_bfloat16_keeps_outputs_and_gradients_finite():
         assert (g(x) - z.float()).abs().mean() / g(x).abs().mean() < 0.05
 
 
+def test_linear_attention_is_of_single_precision_under_autocast():
+    make = torch.Generator().manual_seed(0)
+    given = [3 * torch.randn(2, 2, 16, 400, generator=make) for _ in range(3)]
+
+    def value_and_gradients(mixed):
+        leaves = [t.clone().requires_grad_() for t in given]
+        with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+            out = linear_attention(*leaves)
+        return [out, *torch.autograd.grad(out.square().sum(), leaves)]
+
+    for rounded, exact in zip(value_and_gradients(True), value_and_gradients(False), strict=True):
+        assert rounded.dtype == torch.float32 and (rounded - exact).abs().max() < 1e-5 * max(1, exact.abs().max())
+
+
 def test_silence_has_finite_gradients():
     g = AudioToLatent(SMALL)
     g(torch.full((1, 1, 8, 352), -1.0)).sum().backward()

@@ -89,6 +89,27 @@ def test_half_precision_comes_in_and_goes_out():
     assert y.dtype == torch.bfloat16 and (y.float() - local_attention(*x)).abs().max() < 0.1
 
 
+def test_single_precision_under_autocast():
+    x = [t.detach().float() for t in tensors(5, B=2, N=3, d=6, H=8, W=9, e=5)]
+    g = torch.randn(x[2].shape, generator=torch.Generator().manual_seed(0))
+
+    def shifted():  # what a graphics card computes
+        out, level = attend(*x)
+        return [out, *attend_back(g, *x, out, level)]
+
+    def loops():
+        leaves = [t.clone().requires_grad_() for t in x]
+        out = local_attention(*leaves)
+        return [out, *torch.autograd.grad(out, leaves, g)]
+
+    for what in (shifted, loops):
+        exact = what()
+        with torch.autocast("cpu", torch.bfloat16):
+            rounded = what()
+        for one, other in zip(rounded, exact, strict=True):
+            assert one.dtype == torch.float32 and (one - other).abs().max() < 1e-5 * max(1, other.abs().max())
+
+
 def test_two_threads_say_the_same():
     x = [t.detach().float() for t in tensors(7, B=3, N=4, H=9, W=9)]
     one = local_attention(*x)

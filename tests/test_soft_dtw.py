@@ -297,6 +297,24 @@ def test_bad_input_is_told_in_one_line(call, words):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("of", [soft_dtw, sharp_soft_dtw, mean_cost_dtw, soft_dtw_divergence])
+def test_single_precision_under_autocast(of):
+    """A graphics card trains in bfloat16, in which column 1,023 is column 1,024."""
+    make = torch.Generator().manual_seed(0)
+    given = [1024 * torch.rand(2, n, 2, generator=make).sort(1)[0] for n in (11, 9)]
+
+    def value_and_gradients(mixed):
+        leaves = [t.clone().requires_grad_() for t in given]
+        with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+            out = of(*leaves, 1.0, "euclidean")
+        return [out, *torch.autograd.grad(out.sum(), leaves)]
+
+    for rounded, exact in zip(value_and_gradients(True), value_and_gradients(False), strict=True):
+        assert (rounded - exact).abs().max() <= 1e-5 * max(1, exact.abs().max())
+    half = [t.bfloat16() for t in given]  # coming from a network in bfloat16, computed as the float32 they stand for
+    assert torch.equal(of(*half, 1.0, "euclidean"), of(*(t.float() for t in half), 1.0, "euclidean"))
+
+
 def test_second_derivatives_are_refused():
     x = torch.randn(1, 5, 1, requires_grad=True)
     with pytest.raises(RuntimeError, match="second derivative"):

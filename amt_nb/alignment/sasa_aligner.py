@@ -4,13 +4,12 @@
 
 # %% auto #0
 __all__ = ['BLOCKS', 'MODELS', 'AlignerConfig', 'model_config', 'DownBlock', 'UnpoolBlock', 'SASABlock', 'trunk', 'closeness',
-           'single_precision', 'DenseHead', 'SASAAligner', 'parameter_table', 'indices', 'between_columns', 'predict',
-           'align_square', 'path_points', 'path_loss', 'frame_loss', 'class_loss', 'aligner_loss', 'beat_errors',
-           'beat_metrics', 'evaluate_aligner', 'dtw_indices', 'metrics_by_set', 'load_aligner']
+           'DenseHead', 'SASAAligner', 'parameter_table', 'indices', 'between_columns', 'predict', 'align_square',
+           'path_points', 'path_loss', 'frame_loss', 'class_loss', 'aligner_loss', 'beat_errors', 'beat_metrics',
+           'evaluate_aligner', 'dtw_indices', 'metrics_by_set', 'load_aligner']
 
 # %% ../../nbs/alignment/34_sasa_aligner.ipynb #db7a5e44
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +22,7 @@ from .similarity import from_square, to_square
 from .soft_dtw import dtw_path, mean_columns, soft_dtw_divergence
 from .structure import Example
 from ..metrics import alignment_accuracy
-from ..workshop.devices import infer
+from ..workshop.devices import infer, single_precision
 from ..workshop.settings import Real, UserError, Whole, Wholes, fill, make, nearest
 from ..workshop.weights import load_parts, read_weights
 
@@ -144,14 +143,6 @@ def closeness(distances):
     return (mean - distances) / (deviation + 1e-6)
 
 # %% ../../nbs/alignment/34_sasa_aligner.ipynb #37ae15b9
-def single_precision(device: torch.device):
-    """A context in which products are of single precision where `training.fit` asks for bfloat16.
-
-    Its three digits cannot tell column 1,023 from 1,020."""
-    mixed = torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
-    return torch.autocast(device.type, enabled=False) if mixed else nullcontext()
-
-
 class DenseHead(nn.Module):
     """Two dense layers, the same for every row of the map (B, C, h, w): each row gives `size / h` rows of the output.
 

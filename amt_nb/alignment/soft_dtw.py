@@ -125,6 +125,7 @@ def as_tensors(x, y, cost):
         t = a if isinstance(a, torch.Tensor) else torch.as_tensor(np.asarray(a))
         if not t.dtype.is_floating_point:
             t = t.to(torch.get_default_dtype() if t.dtype == torch.bool else torch.float64)
+        t = t.to(torch.promote_types(t.dtype, torch.float32))  # a network in bfloat16 gives three digits
         if t.ndim < 1 or t.ndim > 3:
             raise UserError(
                 f"got an array of shape {tuple(t.shape)}: give (batch, length, dimensions), (length, dimensions) or (length,)"

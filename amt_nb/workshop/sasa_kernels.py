@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from .compiled import compiled, spread
+from .devices import single_precision
 from .settings import UserError
 
 # %% ../../nbs/workshop/sasa_kernels.ipynb #df33a571
@@ -37,10 +38,9 @@ def neighbours(extent: int, height: int, width: int):
 def biases(q, rows, columns):
     """q' r, split by axis: (B, N, k, H, W) of the row embeddings (N, d/2, k) with the first half of q (B, N, d, H, W),
     and of the columns with the rest."""
-    half = rows.shape[1]
-    return torch.einsum("bnchw,nck->bnkhw", q[:, :, :half], rows), torch.einsum(
-        "bnchw,nck->bnkhw", q[:, :, half:], columns
-    )
+    half, product = rows.shape[1], "bnchw,nck->bnkhw"
+    with single_precision(q.device):
+        return torch.einsum(product, q[:, :, :half], rows), torch.einsum(product, q[:, :, half:], columns)
 
 
 def one_logit(q, k, by_row, by_column, a, b, here, there):
@@ -80,15 +80,12 @@ def attend_back(grad, q, k, v, rows, columns, out, level):
         dk[there] += ds[:, :, None] * q[here]
         d_row[:, :, a][here] += ds
         d_column[:, :, b][here] += ds
-    dq[:, :, :half] += torch.einsum("bnkhw,nck->bnchw", d_row, rows)
-    dq[:, :, half:] += torch.einsum("bnkhw,nck->bnchw", d_column, columns)
-    return (
-        dq,
-        dk,
-        dv,
-        torch.einsum("bnchw,bnkhw->nck", q[:, :, :half], d_row),
-        torch.einsum("bnchw,bnkhw->nck", q[:, :, half:], d_column),
-    )
+    back, both = "bnkhw,nck->bnchw", "bnchw,bnkhw->nck"
+    with single_precision(q.device):
+        dq[:, :, :half] += torch.einsum(back, d_row, rows)
+        dq[:, :, half:] += torch.einsum(back, d_column, columns)
+        d_rows, d_columns = torch.einsum(both, q[:, :, :half], d_row), torch.einsum(both, q[:, :, half:], d_column)
+    return dq, dk, dv, d_rows, d_columns
 
 # %% ../../nbs/workshop/sasa_kernels.ipynb #ab116332
 @compiled
@@ -279,7 +276,7 @@ def local_attention(q, k, v, rows, columns):
 
     rows (N, d - d // 2, extent), columns (N, d // 2, extent): embeddings of the offsets, extent odd. Neighbours
     outside the map do not exist: they are no zeros in the softmax. Memory does not grow with the neighbourhood times
-    the channels."""
+    the channels. Computed in single precision or better, also under autocast."""
     if rows.shape[2] != columns.shape[2] or rows.shape[2] % 2 == 0:
         raise UserError(
             f"neighbourhoods of {rows.shape[2]} rows and {columns.shape[2]} columns: one odd extent is needed"
