@@ -345,6 +345,11 @@ def test_experiments_on_cases_begin_or_refuse(name, places, tmp_path):
             head(name, CASES[name], cases=wrong)
 
 
+def test_foreign_scores_need_two_pieces(places):
+    with pytest.raises(UserError, match="^cases: .* has recordings of one piece"):
+        head("B_confidence", CASES["B_confidence"], cases=places["cases"], most=1)
+
+
 def test_a_case_that_lacks_a_file_or_a_kind_is_named(places, tmp_path):
     shutil.copytree(places["cases"], tmp_path / "cases")
     assert len(alignment_cases(tmp_path / "cases", ["same", "mixed"])) == 8
