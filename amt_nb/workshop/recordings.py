@@ -59,7 +59,8 @@ class Recording:
         if notes is not None and not len(notes):
             raise UserError(f"{self.id}: its labels hold no note")
         held = notes is None or not pedal or self.extended is not None or self.pedal is None
-        return notes if held else under_pedal(notes, self.load_pedal())
+        events = None if held else self.load_pedal()
+        return notes if events is None else under_pedal(notes, events)
 
     def load_pedal(self):
         "Pedal events (K, 2) of time_s, value 0..127, or None."
