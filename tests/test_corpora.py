@@ -56,7 +56,7 @@ class Tone:
 
 def recordings(n=6, **changes):
     return [
-        sources.Recording(f"r{k}", f"piece{k}", "g", "train", 12.0, Tone(k), tune(k), source="demo", **changes)
+        sources.Recording(f"r{k}", f"piece{k}", "g", "train", 12.0, Tone(k), tune(k, 40), source="demo", **changes)
         for k in range(n)
     ]
 
@@ -417,7 +417,7 @@ def test_cluster_without_dask_is_one_clear_line(tmp_path, monkeypatch):
 def features(tmp_path_factory):
     cache = tmp_path_factory.mktemp("pool")
     made = [
-        sources.Recording(f"r{k}", f"piece{k // 2}", "g", "train", 12.0, Tone(k), tune(k, instruments=(k % 3, 2)))
+        sources.Recording(f"r{k}", f"piece{k // 2}", "g", "train", 12.0, Tone(k), tune(k, 40, instruments=(k % 3, 2)))
         for k in range(10)
     ]
     return co.prepare(made, cache, FINE, 1, progress=False)

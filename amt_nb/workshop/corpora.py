@@ -220,6 +220,8 @@ def prepare_one(recording, folder, config=CQTConfig(), rolls=RollConfig()):
     """Features of one recording, computed if they are not in folder; UserError when sound or labels cannot be read,
     differ from a list of checksums beside them, or do not fit each other."""
     r = recording
+    if missing := next((p for p in r.files if not p.exists()), None):
+        raise UserError(f"{r.id}: there is no {missing}; fetch it again")
     check_listed(r.files)
     cqt_path = _prepare_cqt(r, folder, config) if r.audio is not None else None
     notes = taught(r, rolls)
@@ -244,7 +246,7 @@ def _attempt(k, recording, folder, config, rolls):
         raise
     except Exception as e:  # whatever is wrong with one recording, the others are prepared
         kind = "" if isinstance(e, (UserError, OSError)) else f"{type(e).__name__}: "
-        return k, None, kind + (" ".join(str(e).split())[:200] or "cannot be read")
+        return k, None, kind + (" ".join(str(e).removeprefix(f"{recording.id}: ").split())[:400] or "cannot be read")
 
 # %% ../../nbs/workshop/corpora.ipynb #aaf29f86
 KILLED = "the process that read it was killed (out of memory?): take fewer --jobs, or more memory"
