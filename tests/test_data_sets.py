@@ -498,7 +498,7 @@ def test_every_data_set_has_a_name_on_the_command_line(box, tmp_path):
         "musicnet": "musicnet_yourmt3_16k",
         "gardner": "gardner",
     }
-    told = [f"{name}={box / folder}" for name, folder in places.items()]
+    told = [f"{name}={box / folder}" for name, folder in reversed(places.items())]  # gardner before musicnet, which it asks
     found, _ = quiet(recordings_of, SimpleNamespace(data=told, size="demo", cache=str(tmp_path)))
     sources = {r.source.partition("-")[0] for r in found[0]}
     assert sources == set(places)

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['TEACH_DATA', 'TRAINABLE', 'MADE_BY', 'ROLES', 'METRICS', 'BY_INSTRUMENT', 'add_data', 'add_jobs', 'recordings_of',
            'features_of', 'left_out', 'settings_given', 'heeded_by_training', 'run_prepare', 'check_run', 'run_train',
-           'transcribed', 'judged', 'instrument_rows', 'labelled', 'check_metrics', 'run_evaluate', 'add_prepare',
-           'add_train', 'add_evaluate']
+           'transcribed', 'judged', 'labelled', 'check_metrics', 'run_evaluate', 'add_prepare', 'add_train',
+           'add_evaluate']
 
 # %% ../../nbs/workshop/cli_data.ipynb #6a4fa37b
 import sys
@@ -97,7 +97,7 @@ def recordings_of(args):
     from amt_nb.workshop.corpora import dataset
     from amt_nb.workshop.settings import paths
 
-    found, places = [], paths()
+    names, found, places = [], [], paths()
     if args.cache:
         places = dataclasses.replace(places, cache=Path(args.cache))
     for item in args.data:
@@ -108,6 +108,8 @@ def recordings_of(args):
             needs(f"--data {name}", "music21", "midirenderer", "pretty_midi", "scipy")
         if folder and name in {f.name for f in dataclasses.fields(places)}:
             places = dataclasses.replace(places, **{name: Path(folder).expanduser()})
+        names.append(name)
+    for name in names:  # when all folders are known: one set may ask another's
         found += dataset(name, places, args.size)
     ids = [r.id for r in found]
     if twice := sorted({i for i in ids if ids.count(i) > 1} if len(set(ids)) < len(ids) else ()):
@@ -138,7 +140,7 @@ def left_out(failures: list, of: int, verb: str) -> int:
     return 1 if failures else 0
 
 # %% ../../nbs/workshop/cli_data.ipynb #d0be0ba6
-TRAINABLE = ("direct", "renderings", "pseudo_labels", "mean_teacher", "paired", "cycle")  # keys of CONDITIONS
+TRAINABLE = ("direct", "renderings", "rendered", "pseudo_labels", "mean_teacher", "paired", "cycle")  # keys of CONDITIONS
 
 
 def settings_given(items) -> dict[str, dict[str, str]]:
@@ -259,21 +261,6 @@ def judged(notes, truth, n_frames: int, model) -> dict[str, float]:
 
     return (evaluate if model.instruments == 1 else evaluate_instruments)(notes, truth, n_frames)
 
-
-def instrument_rows(triples) -> dict[str, dict]:
-    """{instrument: {'recordings': in how many it plays, and METRICS over all of them}} of what `transcribed` gave."""
-    from amt_nb.metrics import instrument_counts, score_from_counts
-    from amt_nb.workshop.grids import INSTRUMENTS
-
-    each = [instrument_counts(*triple) for triple in triples]
-    rows = {}
-    for i, name in enumerate(INSTRUMENTS):
-        plays, total = sum(int(c[i, 1, 2] > 0) for c in each), sum(c[i] for c in each)
-        if total.any():
-            f1 = [score_from_counts(*counts).f1 for counts in total.tolist()]
-            rows[name] = {"recordings": plays} | dict(zip(METRICS, f1))
-    return rows
-
 # %% ../../nbs/workshop/cli_data.ipynb #e801ce1f
 def _row(name: str, metrics: dict) -> str:
     """A line of the table that amt-nb evaluate prints."""
@@ -316,6 +303,7 @@ def run_evaluate(args) -> int:
     from amt_nb.workshop.corpora import RollConfig
     from amt_nb.workshop.files import atomic_write
     from amt_nb.workshop.settings import fill
+    from amt_nb.transcription.instruments import instrument_rows
     from amt_nb.transcription.transcribe import load_model
 
     check_metrics(args)
