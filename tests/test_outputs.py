@@ -17,7 +17,8 @@ import soundfile
 
 from amt_nb.notes import as_notes
 from amt_nb.workshop import cli, written
-from amt_nb.workshop.cli_options import check_input, check_output, plan
+from amt_nb.workshop.cli_options import check_output, plan
+from amt_nb.workshop.inputs import check_input
 from amt_nb.workshop.midi import read_midi, write_midi
 from amt_nb.workshop.settings import UserError
 from amt_nb.workshop.synth import render

@@ -88,7 +88,7 @@ def test_from_recordings_to_metrics(condition, maps, tmp_path, capsys):
     places = ["--data", f"maps={maps}", "--cache", tmp_path / "cache"]
     where = [*places, "--jobs", "1"]
     code, out, err = shell(capsys, "prepare", *where)
-    assert code == 0 and out.count("\n") == 3 and "paired" in out
+    assert code == 0 and out.count("\n") == 4 and "3 recordings" in out
     code, out, err = shell(
         capsys,
         *("train", tmp_path / "run", "--condition", condition, *where, "--steps", "2", "--seed", "3"),
@@ -126,16 +126,9 @@ def test_mistakes_are_told_in_one_line(maps, tmp_path, capsys):
 
 
 def test_labels_of_the_unpaired_reach_nothing():
-    one = Features("a", "a", "", "unpaired", 512, "maps", "a.cqt", "a.roll", "a.notes")
-    taught = for_training(
-        [
-            one,
-            replace(one, role="real_test"),
-            replace(one, role="real_val"),
-            replace(one, role="validation"),
-            replace(one, role="test"),
-        ]
-    )
+    one = Features("a", "a", "", "unpaired", 512, "maps", "a.cqt", "a.roll")
+    judges = [replace(one, id=r, piece=r, role=r) for r in ("real_test", "real_val", "validation", "test")]
+    taught = for_training([one, *judges])
     assert len(taught) == 1 and taught[0].roll_path is None and taught[0].notes_path is None
     assert validator([one], None) is None
 

@@ -19,7 +19,8 @@ from .cli_data import add_evaluate, add_prepare, add_train
 from .cli_notes import heard_pedal, json_text, write_notes
 from .cli_score import add_score
 from .cli_sweep import add_sweep
-from .cli_options import Progress, add_command, add_force, check_input, check_output
+from .cli_options import Progress, add_command, add_force, check_output
+from .inputs import check_input
 from .cli_options import filled, fraction, plan, unheeded, weights_read, whole
 from .extras import OPTIONS, check_options, needs
 from .settings import UserError

@@ -10,7 +10,8 @@ __all__ = ['COLUMNS', 'TEACH_SCORE', 'short', 'rows_of', 'table_of', 'counted', 
 import re
 from pathlib import Path
 
-from .cli_options import add_command, add_force, check_input, check_output, filled
+from .cli_options import add_command, add_force, check_output, filled
+from .inputs import check_input
 from .settings import UserError
 from .terminal import printable
 from .written import remember

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .files import FOREIGN, check_file
+from .inputs import FOREIGN, check_sound_file
 from .settings import UserError
 
 # %% ../../nbs/workshop/sound_files.ipynb #90c00957
@@ -444,7 +444,7 @@ class SoundReader:
     """
 
     def __init__(self, path):
-        self.path, self.words = check_file(path), []
+        self.path, self.words = check_sound_file(path), []
         self.parts, self.odd = parts_of(self.path)
         self.lost, self.ends, self.headless = ogg_damage(self.path) if is_ogg(self.path) else (0, {}, False)
         with opened(self.path, *self.parts[0]) as (container, stream, part):
