@@ -233,6 +233,23 @@ def test_objective_equals_the_pure_functions_without_a_pool():
     )
 
 
+def test_noise_belongs_to_the_sample():
+    """Part of a batch, or a later one, draws what the whole would."""
+    models, batch = toy()
+    four = {k: torch.cat([v, v[:1]])[:2].repeat(2, 1, 1, 1) for k, v in batch.items()}
+    whole = cycle.add_latents(models, four | {"number": 3}, 0, CycleConfig(seed=5))
+    for part in (0, 1):
+        half = {k: v[2 * part : 2 * part + 2] for k, v in four.items()} | {"number": 2 * 3 + part}
+        drawn = cycle.add_latents(models, half, 7, CycleConfig(seed=5))
+        for k in ("latent", "paired_latent"):
+            assert torch.equal(drawn[k], whole[k][2 * part : 2 * part + 2])
+    pairs = {k: v for k, v in four.items() if k.startswith("paired")} | {"number": 3}
+    alone = cycle.translated_pairs(models, pairs, 0, CycleConfig(seed=5))
+    assert torch.equal(alone["paired_latent"], whole["paired_latent"])
+    kept = cycle.add_latents(models, four | {"latent": four["audio"]}, 3, CycleConfig(seed=5))
+    assert kept["latent"] is four["audio"] and torch.equal(kept["paired_latent"], whole["paired_latent"])
+
+
 def test_objective_resumes_exactly():
     models, batch = toy()
     first, second = (CycleObjective(CycleConfig(pool_size=4, seed=2)) for _ in range(2))
@@ -264,13 +281,11 @@ def test_a_fresh_pool_takes_the_state_of_a_fresh_pool():
 )
 def test_pool_loses_and_invents_nothing(size, batch, rounds, share, seed):
     pool, given_out, put_in = ImagePool(size, share, seed), [], []
-    if batch > size:
-        with pytest.raises(UserError, match="pool"):
-            pool.query(torch.zeros(batch))
-        return
+    halves = ImagePool(size, share, seed)
     for r in range(rounds):
         x = torch.arange(r * batch, (r + 1) * batch).float()
         out = pool.query(x)
+        assert torch.equal(torch.cat([halves.query(part) for part in x.split(max(1, batch // 2))]), out)
         assert out.shape == x.shape
         put_in += x.tolist()
         given_out += out.tolist()
@@ -281,6 +296,7 @@ def test_pool_loses_and_invents_nothing(size, batch, rounds, share, seed):
     if share == 0:
         assert given_out == put_in
     assert all(v <= i + size for i, v in enumerate(swapped))  # nothing from the future
+    assert torch.equal(halves.images, pool.images)
 
 
 def test_pool_does_not_touch_what_it_was_given_or_the_global_dice():

@@ -26,6 +26,7 @@ from .cycle import CycleConfig
 from .direct import AugmentConfig, DirectBatches, HarmonicConfig, HarmonicNet, augment_cqt
 from .direct import direct_loss
 from .discriminators import DiscriminatorConfig
+from .learnt_renderer import RendererConfig, train_rendered
 from .piano import PianoConfig, in_memory, rendered
 from .score_vae import ScoreVAE, VAEConfig
 from .shift_prevention import note_support
@@ -314,6 +315,13 @@ CONDITIONS = {
     "direct": Condition(train_direct, _DIRECT, _PAIRS_ALONE),
     "renderings": Condition(
         train_renderings, _DIRECT | {"piano": PianoConfig}, _NO_VAE | _NOT_RENDERED, _SCORES, _SCORES
+    ),
+    "rendered": Condition(
+        train_rendered,
+        _DIRECT | {"renderer": RendererConfig},
+        _NO_VAE,
+        ("paired", "audio", "score"),
+        _SCORES,
     ),
     "pseudo_labels": Condition(train_pseudo_labels, _DIRECT, _NO_VAE, _SOUND, _SOUND),
     "mean_teacher": Condition(train_mean_teacher, _DIRECT | {"teacher": TeacherConfig}, _NO_VAE, _SOUND, _SOUND),
