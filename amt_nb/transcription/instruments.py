@@ -23,24 +23,15 @@ def plot_parts(notes, ax=None, title: str | None = None):
         _, ax = plt.subplots()
     for i in np.unique(notes["instrument"]):
         some, (colour, hollow) = notes[notes["instrument"] == i], sign_of(i)
-        face = "white" if hollow else colour
-        length = some["offset_s"] - some["onset_s"]
-        edge = "black" if colour == "#ffffff" else colour
-        ax.barh(
-            some["pitch"],
-            length,
-            0.8,
-            left=some["onset_s"],
-            color=face,
-            edgecolor=edge,
-            linewidth=1.2,
-            label=INSTRUMENTS[i],
-        )
+        colour = "black" if colour == sign_of(0)[0] else colour  # white on black there, black on white here
+        length, face = some["offset_s"] - some["onset_s"], "white" if hollow else colour
+        bars = dict(left=some["onset_s"], color=face, edgecolor=colour, linewidth=1.2, label=INSTRUMENTS[i])
+        ax.barh(some["pitch"], length, 0.8, **bars)
     low, high = (notes["pitch"].min(), notes["pitch"].max()) if len(notes) else (PITCH_MIN, PITCH_MIN + 12)
     pitch_axis(ax, int(low) - 3, int(high) + 3)
     ax.set_title(title or "")
     if len(notes):
-        ax.legend(loc="upper right", ncols=3)
+        ax.legend(loc="lower right", bbox_to_anchor=(1, 0.98), ncols=4)
     return ax
 
 # %% ../../nbs/transcription/26_instruments.ipynb #d8fdc934
