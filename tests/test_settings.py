@@ -335,6 +335,7 @@ CONFIGS = {
     "pool": "workshop.pools.PoolConfig",
     "condition": "transcription.unpaired.ConditionConfig",
     "teacher": "transcription.conditions.TeacherConfig",
+    "renderer": "transcription.learnt_renderer.RendererConfig",
     "harmonic": "transcription.direct.HarmonicConfig",
     "augment": "transcription.direct.AugmentConfig",
     "piano": "transcription.piano.PianoConfig",

@@ -1,0 +1,109 @@
+"""The renderer learnt from pairs: its planes, what is physical in it, what it renders, and what it refuses."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from amt_nb.notes import as_notes
+from amt_nb.transcription import learnt_renderer as L
+from amt_nb.workshop.grids import BINS_PER_KEY, N_BINS, N_KEYS, PITCH_MIN
+from amt_nb.workshop.settings import UserError
+
+SMALL = L.RendererConfig(partials=4, hidden=8, steps=3, crop_frames=16, rendered=8)
+NOTES = as_notes([0.1, 0.3], [0.2, 0.9], [60, 64], [80, 100])
+
+
+def planes_of(notes, frames=64):
+    return torch.from_numpy(L.note_planes(notes, 0, frames))[None]
+
+
+def sound(frames=40, seed=0):
+    return np.random.default_rng(seed).uniform(-1, 0, (frames, N_BINS)).astype(np.float32)
+
+
+def test_planes_show_the_latest_note_of_a_key():
+    age, off, velocity = L.note_planes(as_notes([0.0, 0.4], [0.2, 0.5], [60, 60], [127, 64]), 5, 20)[
+        :, :, 60 - PITCH_MIN
+    ]
+    assert age[0] == 5.5 and off[4] == 0 and off[10] == 5.5  # held for 10 frames; the crop begins at the fifth
+    assert age[15] == 0.5 and off[15] == 0 and np.isclose(velocity[15], 64 / 127) and velocity[14] == 1
+
+
+def test_planes_of_nothing_and_of_keys_beyond_the_piano():
+    empty = L.note_planes(as_notes([], [], []), 0, 7)
+    assert empty.shape == (3, 7, N_KEYS) and (empty[0] == -1).all()
+    assert np.array_equal(L.note_planes(as_notes([0.0], [0.1], [PITCH_MIN + N_KEYS]), 0, 7), empty)
+
+
+def test_powers_of_two_notes_add():
+    torch.manual_seed(0)
+    net = L.Renderer(1, SMALL)
+    timbre = torch.zeros(1, SMALL.style)
+    both, one, other = (net.power(planes_of(n), timbre) for n in (NOTES, NOTES[:1], NOTES[1:]))
+    quiet = L.FAST * net.attack @ net.curves  # the hammers' noise is heard once for all
+    assert torch.allclose(both, one + other, rtol=1e-4, atol=4 * float(torch.exp(2 * quiet.detach()).max()))
+
+
+def test_a_key_higher_is_four_bins_higher_at_the_start():
+    torch.manual_seed(0)
+    net = L.Renderer(1, SMALL)
+    with torch.no_grad():
+        net.levels.weight.zero_()
+        net.attack.fill_(-9)
+        low, high = (net.power(planes_of(as_notes([0.1], [0.9], [k])), torch.zeros(1, 4))[0, 6] for k in (60, 61))
+    assert low[: N_BINS - 4].argmax() + BINS_PER_KEY == high.argmax() == BINS_PER_KEY * (61 - PITCH_MIN)
+
+
+def test_learning_is_a_function_of_the_seed_and_goes_on(tmp_path):
+    pairs = [(sound(), NOTES), (sound(seed=1), NOTES)]
+    first, _ = L.fit_renderer(pairs, SMALL, 1, tmp_path / "a")
+    again, history = L.fit_renderer(pairs, SMALL, 1, tmp_path / "a")  # finished: nothing more is done
+    whole, _ = L.fit_renderer(pairs, SMALL, 1)
+    for a, b, c in zip(*(m.state_dict().values() for m in (first, again, whole))):
+        assert torch.equal(a, b) and torch.equal(a, c)
+    assert len(first.rows) == 2 and history.step == SMALL.steps
+
+
+def test_a_renderer_goes_on_for_other_recordings():
+    net, _ = L.fit_renderer([(sound(), NOTES)], SMALL)
+    more = L.started([(sound(seed=k), NOTES) for k in range(3)], SMALL, net)
+    assert len(more.rows) == 3 and torch.equal(more.levels.weight, net.levels.weight)
+    assert torch.allclose(more.rows[:, -1], net.rows[:, -1].mean().expand(3))
+
+
+def test_floor_starts_at_the_quiet_of_the_recording():
+    quiet = np.full((40, N_BINS), -0.5, np.float32)
+    net = L.started([(quiet, NOTES)], SMALL)
+    silent = net(planes_of(NOTES[:0]), net.rows[:1]).detach()
+    assert np.allclose(silent, -0.5, atol=0.02)
+
+
+def test_renderings_have_the_labels_of_the_keys_and_the_sound_of_the_pedal():
+    score = as_notes([0.0], [0.1], [60], 100), np.array([[0.0, 127.0], [5.0, 0.0]])
+    rng, held = np.random.default_rng(0), replace(SMALL, pedal_share=1.0)
+    sounding, labels = L.played_crop(score, 64, rng, held)
+    assert labels["offset_s"][0] == pytest.approx(0.1) and sounding["offset_s"][0] == pytest.approx(4.1)
+    sounding, labels = L.played_crop(score, 64, rng, replace(SMALL, pedal_share=0.0))
+    assert np.array_equal(sounding, labels)
+
+
+def test_heard_leaves_out_silence_and_splicing_keeps_time():
+    net = lambda x: {k: torch.full((1, x.shape[2], N_KEYS), -9.0) for k in ("frame", "onset", "velocity")}
+    assert L.heard(net, [sound()], SMALL, L.CQTConfig(filter_scale=0.6, centre=0.5)) == []
+    ((x, notes),) = L.spliced([(sound(50), NOTES[:1]), (sound(60), NOTES[1:])], 100)
+    assert len(x) == 110 and notes["onset_s"].tolist() == [pytest.approx(0.1), pytest.approx(1.3)]
+    assert L.spliced([(sound(50), NOTES)], 100)[0][0].shape == (50, N_BINS)
+
+
+def test_windows_are_of_the_whole_where_it_is_short():
+    windows = L.one_window_each([(sound(40), NOTES), (sound(400), NOTES)], 4.0)
+    assert [len(x) for x, _ in windows] == [40, 100]
+
+
+def test_refusals():
+    with pytest.raises(UserError, match="there are none"):
+        L.fit_renderer([])
+    with pytest.raises(UserError, match="no score"):
+        L.rendered_crops(L.Renderer(1, SMALL), [], 16)
