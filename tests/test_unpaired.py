@@ -14,7 +14,10 @@ from amt_nb.workshop.cli_data import METRICS
 from amt_nb.workshop.corpora import Features
 from amt_nb.notes import as_notes
 from amt_nb.transcription.conditions import check_changes
+from amt_nb.transcription import unpaired
 from amt_nb.transcription.unpaired import for_training, pools_of, validator
+from amt_nb.workshop.pools import Batches, Pools
+from amt_nb.workshop.runs import History
 from amt_nb.workshop.settings import UserError
 from amt_nb.workshop.synth import render
 
@@ -139,3 +142,41 @@ def test_named_pairs_are_all_pairs():
     pools = pools_of([pair, lone])
     assert len(pools.paired) == 10 and len(pools.audio) == 20 and len(pools.score) == 0
     assert len(pools_of([pair, lone], minutes=0.43).paired) == 5
+
+
+class Silent(Features):
+    """A recording whose sound nobody may read."""
+
+    def cqt(self, *place):
+        raise AssertionError("a spectrogram was read")
+
+    def roll(self, start, frames, onsets=False):
+        return np.full((frames, 88), start // 256 % 2, bool)
+
+
+def test_the_score_vae_reads_every_score_and_no_sound(monkeypatch):
+    """Its batch has the size asked for, whatever the pairs' share; its optimiser is Adam, whatever the translators'."""
+    pair = Silent("p", "p", "", "paired", 512, "maps", "p.cqt", "p.roll", "p.notes")
+    lone = Silent("s", "s", "", "score", 4096, "maps", None, "s.roll", "s.notes")
+    queue = lambda i, n: np.array([(i, 256 * k) for k in range(n)])
+    pools = Pools((pair, lone), queue(0, 2), np.zeros((0, 2), int), queue(1, 16))
+    batches = unpaired.score_batches(pools, 3)
+    drawn = [batches(n)["score"] for n in range(6)]
+    assert all(len(batch) == 3 for batch in drawn)
+    heap, seen = unpaired.only_scores(pools), Batches(unpaired.only_scores(pools), 3)
+    rows = [tuple(row) for n in range(6) for row in seen.rows("score", n)]
+    assert len(heap.score) == 18 and sorted(set(rows)) == sorted(
+        map(tuple, heap.score.tolist())
+    )  # each once in an epoch
+    given = []
+    monkeypatch.setattr(unpaired, "fit", lambda *a, **k: given.append((a, k)) or History(models=a[0]))
+    monkeypatch.setattr(Pools, "identity", {})
+    changes = {
+        "train": {"weight_decay": 0.5, "schedule": "constant"},
+        "condition": {"vae_steps": 0, "vae_epochs": 7, "vae_batch": 4},
+    }
+    unpaired.train_vae(pools, None, "paper", changes, 1)
+    (_, turns, made, config, _), _ = given[0]
+    assert (config.beta1, config.beta2, config.weight_decay, config.schedule) == (0.9, 0.999, 0, "cosine")
+    assert config.steps == 7 * 5 and config.learning_rate == 2e-4 and config.warmup_steps == 35 // 4
+    assert made(0)["score"].shape == (4, 1, 256, 88) and made(0)["noise"].shape == (4, 8, 32, 11)
