@@ -206,6 +206,7 @@ CASES = {
     "B_align": "4d44caba",
     "B_confidence": "188dac08",
     "B_features": "da995089",
+    "B_inside": "b1a50003",
     "B_networks_real": "e6503f98",
     "B_table1": "aca32edb",
 }
@@ -346,9 +347,10 @@ def test_experiments_on_cases_begin_or_refuse(name, places, tmp_path):
             head(name, CASES[name], cases=wrong)
 
 
-def test_foreign_scores_need_two_pieces(places):
+@pytest.mark.parametrize("name", ["B_confidence", "B_inside"])
+def test_foreign_scores_need_two_pieces(name, places):
     with pytest.raises(UserError, match="^cases: .* has recordings of one piece"):
-        head("B_confidence", CASES["B_confidence"], cases=places["cases"], most=1)
+        head(name, CASES[name], cases=places["cases"], most=1)
 
 
 def test_a_case_that_lacks_a_file_or_a_kind_is_named(places, tmp_path):
