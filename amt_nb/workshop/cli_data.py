@@ -40,10 +40,10 @@ examples:
         "features to weights",
         """\
 Trains one condition on the data sets named: direct (the small net, on the pairs), the same with what a sceptic adds
-(renderings of unpaired scores, pseudo_labels or a mean_teacher on unpaired sound), paired (the paper's generators, on
-the pairs) or cycle (these, with everything unpaired). What has the piece of a recording to choose on or to report on is
-left out, and named. Weights for amt-nb transcribe are left in FOLDER; called
-again with the same FOLDER it goes on where it stopped, also after Ctrl-C.""",
+(renderings of unpaired scores, pseudo_labels or a mean_teacher on unpaired sound) or with scores rendered by what the
+pairs taught, paired (the paper's generators, on the pairs) or cycle (these, with everything unpaired). What has the
+piece of a recording to choose on or to report on is left out, and named. Weights for amt-nb transcribe are left in
+FOLDER; called again with the same FOLDER it goes on where it stopped, also after Ctrl-C.""",
         """\
 examples:
   amt-nb train runs/a --condition direct --data embedded --steps 500
@@ -140,7 +140,15 @@ def left_out(failures: list, of: int, verb: str) -> int:
     return 1 if failures else 0
 
 # %% ../../nbs/workshop/cli_data.ipynb #d0be0ba6
-TRAINABLE = ("direct", "renderings", "rendered", "pseudo_labels", "mean_teacher", "paired", "cycle")  # keys of CONDITIONS
+TRAINABLE = (
+    "direct",
+    "renderings",
+    "rendered",
+    "pseudo_labels",
+    "mean_teacher",
+    "paired",
+    "cycle",
+)  # keys of CONDITIONS
 
 
 def settings_given(items) -> dict[str, dict[str, str]]:

@@ -263,7 +263,7 @@ def render_scores(
                     f"synth/{s.id}/{v}",
                     s.piece,
                     group or str(program or "ensemble"),
-                    s.role,
+                    "train" if s.role == "score" else s.role,  # what was rendered may be heard
                     seconds_per_piece or s.seconds,
                     rendering,
                     rendering.notes,
