@@ -21,7 +21,8 @@ from amt_nb.workshop import cli
 from amt_nb.workshop.corpora import Features, prepare
 from amt_nb.workshop.decoding import decode, DecodeConfig
 from amt_nb.workshop.grids import INSTRUMENT_PROGRAMS, INSTRUMENTS
-from amt_nb.workshop.midi import parse_midi, read_midi
+from amt_nb.workshop.midi import read_midi
+from amt_nb.workshop.midi_parsing import parse_midi
 from amt_nb.workshop.recordings import Recording
 from amt_nb.workshop.settings import fill
 from amt_nb.workshop.transcription_figures import COLOURS, sign_of
