@@ -28,8 +28,8 @@ class RootMeanSquare(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x, gain):
-        length = torch.linalg.vector_norm(x, dim=1, keepdim=True, dtype=torch.promote_types(x.dtype, torch.float32))
-        scale = torch.rsqrt(length.square() / x.shape[1] + 1e-6)
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        scale = torch.rsqrt(wide.square().mean(1, keepdim=True) + 1e-6)
         ctx.save_for_backward(x, gain, scale)
         return (x * scale.to(x.dtype)).mul_(gain.to(x.dtype))
 
