@@ -160,6 +160,41 @@ def maps(root):
     return folder
 
 
+MAPS_PACKED = (
+    ("alb_esp2_AkPnCGdD", "paired", 24),
+    ("chpn-p7_AkPnBsdf", "unpaired", -16),
+    ("ty_mai_ENSTDkAm", "real_val", 24),
+)
+
+
+def maps_packed(root):
+    """Folder root/maps_packed with ogg at 16 kHz, labels.zip and splits.csv, whose sounds are audio_lag_ms late."""
+    folder, rows = Path(root) / "maps_packed", ["recording,group,piece,composer,title,seconds,role,notes,audio_lag_ms"]
+    folder.mkdir(parents=True)
+    with zipfile.ZipFile(folder / "labels.zip", "w") as labels:
+        for name, role, lag_ms in MAPS_PACKED:
+            notes, stem = tune(seed_of("maps_packed", name)), f"MAPS_MUS-{name}"
+            piece, _, piano = name.rpartition("_")
+            wave = render(as_notes(*late(notes, lag_ms / 1000)), 16000, seconds=SECONDS)
+            soundfile.write(folder / f"{stem}.ogg", wave, 16000, format="OGG", subtype="VORBIS")
+            text = "".join(f"{n['onset_s']:.4f}\t{n['offset_s']:.4f}\t{n['pitch']}\t{n['velocity']}\n" for n in notes)
+            labels.writestr(f"{stem}.tsv", "onset_s\toffset_s\tpitch\tvelocity\n" + text)
+            rows.append(f"{stem},{piano},{piece},C,T,{SECONDS},{role},{len(notes)},{lag_ms}")
+    (folder / "splits.csv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+def late(notes, seconds):
+    """Columns of notes moved by seconds, as `as_notes` takes them."""
+    return (
+        notes["onset_s"] + seconds,
+        notes["offset_s"] + seconds,
+        notes["pitch"],
+        notes["velocity"],
+        notes["instrument"],
+    )
+
+
 # ---- ASAP ---------------------------------------------------------------------------------------------------------
 
 ASAP_COLUMNS = (

@@ -107,9 +107,18 @@ def test_maestro_as_zip_is_unpacked_once(box, tmp_path, monkeypatch):
     )
     assert "not that of the page" in refused(maestro, archive, tmp_path / "cache")  # the real one's digest is another
     monkeypatch.setattr(archives, "PUBLISHED", {})
-    for place in (archive, tmp_path / "a"):
+    for place in (archive, tmp_path / "a", tmp_path):
         assert len(quiet(maestro, place, tmp_path / "cache")[0]) == 4
     assert len(list((tmp_path / "cache" / "unpacked").iterdir())) == 1
+
+
+def test_of_the_two_archives_of_maestro_the_one_with_sound_is_taken(box, tmp_path, monkeypatch):
+    monkeypatch.setattr(archives, "PUBLISHED", {})
+    lookalikes.zipped(lookalikes.maestro(tmp_path / "a", sound=False, **SMALL), tmp_path / "maestro-v3.0.0-midi.zip")
+    shutil.rmtree(tmp_path / "a")
+    assert all(r.audio is None for r in quiet(maestro, tmp_path, tmp_path / "cache")[0])
+    lookalikes.zipped(box / "maestro-v3.0.0", tmp_path / "maestro-v3.0.0.zip")
+    assert all(r.audio.exists() for r in maestro(tmp_path, tmp_path / "cache"))
 
 
 def test_maestro_of_a_version_not_known_or_of_two_is_refused(tmp_path):
@@ -167,10 +176,20 @@ def test_maps_marks_what_the_disklavier_plays_by_name_and_by_notes(box):
     assert len(one.load_notes()) == len(read_midi(one.audio.with_suffix(".mid")))
 
 
+def test_the_lag_of_maps_is_taken_out_of_labels_that_teach_alone(tmp_path):
+    """Where the sound's onsets are against the prepared labels: at 0 where they teach, late as published where not."""
+    features, _ = prepared(maps(lookalikes.maps_packed(tmp_path)), tmp_path / "cache")
+    sounds = {r.id: r for r in maps(tmp_path / "maps_packed")}
+    lags = {f.role: label_lag_s(*sounds[f.id].load_audio(), f.load_notes()) for f in features}
+    assert lags["paired"] == pytest.approx(0, abs=0.003) and lags["real_val"] == pytest.approx(0.024, abs=0.003)
+    assert lags["unpaired"] == pytest.approx(0, abs=0.003)
+
+
 def test_maps_zips_are_unpacked_and_a_recording_twice_is_refused(box, tmp_path):
     for piano in ("AkPnBcht", "ENSTDkCl"):
         lookalikes.zipped(box / "MAPS" / piano, tmp_path / f"MAPS_{piano}_1.zip")
-    assert [r.role for r in maps(tmp_path, tmp_path / "cache")] == ["train", "test"]
+    shutil.copytree(box / "MAPS" / "AkPnBsdf", tmp_path / "AkPnBsdf")  # one piano unpacked by hand, two not
+    assert [r.role for r in maps(tmp_path, tmp_path / "cache")] == ["train", "train", "test"]
     shutil.copytree(box / "MAPS" / "AkPnBcht", tmp_path / "twice" / "a")
     shutil.copytree(box / "MAPS" / "AkPnBcht", tmp_path / "twice" / "b")
     assert "is there twice" in refused(maps, tmp_path / "twice")
@@ -415,6 +434,21 @@ def test_files_are_held_to_a_list_of_checksums_beside_them(box, tmp_path):
     ]
 
 
+def test_sounds_are_read_once_for_all_runs(box, tmp_path, monkeypatch):
+    """A second run believes sizes and dates; a file that has changed is read again."""
+    found = maestro(box / "maestro-v3.0.0")[:2]
+    first, _ = prepared(found, tmp_path)
+    code = (
+        "import sys, hashlib; hashlib.file_digest = None; from amt_nb.cqt import CQTConfig;"
+        "from amt_nb.workshop.corpora import prepare; from amt_nb.workshop.maestro import maestro;"
+        "f = prepare(maestro(sys.argv[1])[:2], sys.argv[2], CQTConfig(filter_scale=0.6, centre=0.5), 1, progress=False);"
+        "print(*[x.cqt_path for x in f])"
+    )
+    words = [sys.executable, "-c", code, str(box / "maestro-v3.0.0"), str(tmp_path)]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.stdout.split() == [f.cqt_path for f in first], done.stderr
+
+
 def test_rolls_are_key_held_or_pedal_extended_and_cached_apart(box, tmp_path, capsys):
     found = maestro(box / "maestro-v3.0.0")[:1] + quiet(guitarset, box / "GuitarSet")[0][-1:]
     held, _ = prepared(found, tmp_path)
@@ -498,7 +532,9 @@ def test_every_data_set_has_a_name_on_the_command_line(box, tmp_path):
         "musicnet": "musicnet_yourmt3_16k",
         "gardner": "gardner",
     }
-    told = [f"{name}={box / folder}" for name, folder in reversed(places.items())]  # gardner before musicnet, which it asks
+    told = [
+        f"{name}={box / folder}" for name, folder in reversed(places.items())
+    ]  # gardner before musicnet, which it asks
     found, _ = quiet(recordings_of, SimpleNamespace(data=told, size="demo", cache=str(tmp_path)))
     sources = {r.source.partition("-")[0] for r in found[0]}
     assert sources == set(places)

@@ -75,17 +75,18 @@ def listed_sum(path):
     return None
 
 # %% ../../nbs/workshop/archives.ipynb #f3d04f3e
-def check_sum(path, told, where):
-    "UserError when the file at path has not the digest `told` (32 digits: MD5, 64: SHA-256) that stands in `where`."
-    if file_digest(path, "md5" if len(told) == 32 else "sha256") != told:
+def check_sum(path, told, where, keep=None):
+    """UserError when the file at path has not the digest `told` (32 digits: MD5, 64: SHA-256) that stands in `where`;
+    keep: see `file_digest`."""
+    if file_digest(path, "md5" if len(told) == 32 else "sha256", keep) != told:
         raise UserError(f"{path}: is damaged or another version, its checksum is not that of {where}: fetch it again")
 
 
-def check_listed(paths):
+def check_listed(paths, keep=None):
     "UserError for the first of the files at paths that is in a list of checksums and differs from it."
     for path in paths:
         if Path(path).is_file() and (told := listed_sum(path)):
-            check_sum(path, *told)
+            check_sum(path, *told, keep)
 
 # %% ../../nbs/workshop/archives.ipynb #79ca3f7b
 MOST_UNPACKED = 200_000_000_000  # bytes of an archive's content: the largest data set has 120 GB
@@ -159,7 +160,7 @@ def unpack(archive, cache=None):
 def opened(path, name, what="", archives=None, cache=None):
     """Folders that together hold data set `name`: the one at `path`, and what its archives unpack to.
 
-    archives: {pattern of an archive's name: pattern of a file that is there when it was unpacked by hand}. `path` may be
+    archives: {pattern of an archive's name: pattern of a file that is there when it was unpacked by hand, None: it was not}. `path` may be
     an archive itself. UserError as `data_folder` and `unpack`."""
     path = data_folder(path, name, what)
     if path.is_file():
@@ -167,7 +168,7 @@ def opened(path, name, what="", archives=None, cache=None):
     packed = [
         archive
         for pattern, mark in (archives or {}).items()
-        if next(path.rglob(mark), None) is None
+        if mark is None or next(path.rglob(mark), None) is None
         for archive in sorted(path.glob(pattern))
     ]
     return [path, *(unpack(archive, cache) for archive in packed)]

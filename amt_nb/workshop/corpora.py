@@ -139,16 +139,17 @@ def _long_cqt(path, config):
     return out
 
 
-def audio_key(recording):
-    "Content of a recording's sound as 16 hex digits: the file's bytes, the rendering's key, or else the samples."
+def audio_key(recording, keep=None):
+    """Content of a recording's sound as 16 hex digits: the file's bytes (keep: folder that knows those of earlier runs),
+    the rendering's key, or else the samples."""
     if callable(recording.audio):
         return recording.audio.key() if hasattr(recording.audio, "key") else digest(*recording.load_audio())
-    return digest(Path(recording.audio))
+    return digest(Path(recording.audio), keep=keep)
 
 
 def _prepare_cqt(r, folder, config):
     """Path of the CQT of recording r in folder, made where it is missing or damaged."""
-    path = folder / f"{audio_key(r)}-{digest(config)}.cqt.npy"
+    path = folder / f"{audio_key(r, folder)}-{digest(config)}.cqt.npy"
     if not is_whole(path, np.float16, (None, N_BINS)):
         long = not callable(r.audio) and (b := audio_blocks(r.audio)).n_samples > LONG_S * b.sr and b.sr % FPS == 0
         x = _long_cqt(r.audio, config) if long else cqt(*r.load_audio(), config)
@@ -222,7 +223,7 @@ def prepare_one(recording, folder, config=CQTConfig(), rolls=RollConfig()):
     r = recording
     if missing := next((p for p in r.files if not p.exists()), None):
         raise UserError(f"{r.id}: there is no {missing}; fetch it again")
-    check_listed(r.files)
+    check_listed(r.files, folder)
     cqt_path = _prepare_cqt(r, folder, config) if r.audio is not None else None
     notes = taught(r, rolls)
     if cqt_path is None and notes is None:

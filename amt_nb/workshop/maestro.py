@@ -10,6 +10,7 @@ import functools
 import json
 import re
 import warnings
+from pathlib import Path
 
 from .archives import opened
 from .labels import label_text, table_rows
@@ -100,12 +101,21 @@ def _performance(row, root, version, table):
     )
 
 # %% ../../nbs/workshop/maestro.ipynb #be685560
+def _archives(path):
+    "The zip to unpack in a folder without a table: the whole one, else the one of MIDI alone."
+    folder = Path(path).expanduser() if path else None
+    tables = [f"{where}maestro-v*.{e}" for where in ("", "*/") for e in ("csv", "json")]
+    if not folder or any(any(folder.glob(t)) for t in tables):
+        return {}
+    return next(({kind: None} for kind in ("maestro-v*[0-9].zip", "maestro-v*-midi.zip") if any(folder.glob(kind))), {})
+
+
 def maestro(path, cache=None):
     """Performances of MAESTRO 2.0.0 or 3.0.0: its folder, one around it, or its zip (unpacked into the cache).
 
     Roles are the official split, groups the years. A file that is not there is missed when it is prepared; without any
     sound (the MIDI archive) there are notes alone, which a warning says."""
-    version, table = maestro_table(opened(path, "maestro", MAESTRO_SOURCE, {"maestro-v*.zip": "maestro-v*.csv"}, cache))
+    version, table = maestro_table(opened(path, "maestro", MAESTRO_SOURCE, _archives(path), cache))
     rows = maestro_rows(table)
     if len({r["midi_filename"] for r in rows}) < len(rows):
         raise UserError(f"{table}: names one MIDI file twice")

@@ -10,6 +10,7 @@ import functools
 import zipfile
 import zlib
 from dataclasses import replace
+from pathlib import Path
 
 from .archives import opened, sound_seconds
 from .labels import MOST_BYTES, label_text, table_notes, table_rows
@@ -127,10 +128,16 @@ def _maps_original(folders):
     return mark_overlap([_maps_one(names[name]) for name in sorted(names)])
 
 # %% ../../nbs/workshop/maps.ipynb #9091b56c
+def _archives(path):
+    "{zip of a piano: a file that is there once it is unpacked} in the folder at path."
+    zips = Path(path).expanduser().glob("MAPS_*.zip") if path else ()
+    return {z.name: f"MAPS_MUS-*_{z.stem.split('_')[1]}.*" for z in zips}
+
+
 def maps(path, cache=None):
     """Recordings of MAPS: its original folders or zips (unpacked into the cache), or a folder with labels.zip and
     splits.csv. Offsets are as the labels have them."""
-    folders = opened(path, "maps", MAPS_SOURCE, {"MAPS_*.zip": "MAPS_MUS-*.*"}, cache)
+    folders = opened(path, "maps", MAPS_SOURCE, _archives(path), cache)
     packed = next((f for f in folders if (f / "splits.csv").exists() and (f / "labels.zip").exists()), None)
     out = _maps_packed(packed) if packed else _maps_original(folders)
     if not out:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from .audio import load_audio
+from .files import atomic_write
 from .midi import under_pedal
 from .settings import UserError
 
@@ -117,19 +118,29 @@ def _file_digest(path, size, stamp, algorithm):
         return hashlib.file_digest(f, algorithm).hexdigest()
 
 
-def file_digest(path, algorithm="sha256"):
-    "Hexadecimal digest of a file's bytes, computed once as long as the file does not change."
+def file_digest(path, algorithm="sha256", keep=None):
+    """Hexadecimal digest of a file's bytes, computed once as long as size and date of the file do not change.
+
+    keep: folder in which it is kept for other processes too; a data set of 120 GB takes minutes to be read."""
     s = Path(path).stat()
-    return _file_digest(str(path), s.st_size, s.st_mtime_ns, algorithm)
+    if keep is None:
+        return _file_digest(str(path), s.st_size, s.st_mtime_ns, algorithm)
+    kept = Path(keep) / f"{digest(str(Path(path).absolute()), s.st_size, s.st_mtime_ns, algorithm)}.sum"
+    if kept.exists() and re.fullmatch("[0-9a-f]{32,64}", told := kept.read_text()):
+        return told
+    told = _file_digest(str(path), s.st_size, s.st_mtime_ns, algorithm)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    atomic_write(kept, told.encode())
+    return told
 
 
-def digest(*parts):
-    """16 hex digits of the content of parts: arrays by their bytes, paths by their file's bytes, anything else by its
-    repr."""
+def digest(*parts, keep=None):
+    """16 hex digits of the content of parts: arrays by their bytes, paths by their file's bytes (keep: see
+    `file_digest`), anything else by its repr."""
     h = hashlib.sha256()
     for p in parts:
         if isinstance(p, Path):
-            h.update(file_digest(p).encode())
+            h.update(file_digest(p, keep=keep).encode())
         elif isinstance(p, np.ndarray):
             h.update(repr((p.dtype.descr, p.shape)).encode() + np.ascontiguousarray(p).tobytes())
         else:
