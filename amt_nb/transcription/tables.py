@@ -30,7 +30,7 @@ from .unpaired import CHOOSE, NEVER, REPORT, evaluate_model, for_training, pools
 from ..workshop.corpora import Features, RollConfig, dataset, prepare
 from ..workshop.figures import Table, mean_sd, show_table
 from ..workshop.files import checksum, jsonable
-from ..workshop.grids import CHUNK_FRAMES
+from ..workshop.grids import CHUNK_FRAMES, FPS
 from ..workshop.pools import Pools
 from ..workshop.records import origins, rounded, write_record
 from ..workshop.held_out import SplitConfig, book_split
@@ -257,10 +257,13 @@ def train_shared_vae(run: Run, features: list[Features], path: Path) -> None:
     )
     save_weights(path, {"vae": vae}, {"vae": config}, {"scores": len(features)})
 
-# %% ../../nbs/transcription/27_paper_tables.ipynb #92c1412e
-def _chosen(model: TranscriptionModel, features: list[Features]) -> TranscriptionModel:
-    """The model with the decoding settings that are best on at most six of the recordings to choose on."""
-    some = [f for f in features if f.role in CHOOSE and f.cqt_path and f.notes_path][:6]
+# %% ../../nbs/transcription/27_paper_tables.ipynb #36c770bb
+def _chosen(model: TranscriptionModel, features: list[Features], minutes: float) -> TranscriptionModel:
+    """The model with the decoding settings that are best on recordings to choose on, about `minutes` of them (0: all)."""
+    there, some = [f for f in features if f.role in CHOOSE and f.cqt_path and f.notes_path], []
+    for f in there:
+        if not some or not minutes or sum(g.frames for g in some) + f.frames <= 60 * FPS * minutes:
+            some.append(f)
     if not some:
         raise UserError("thresholds = 'chosen' needs recordings to choose on, and there are none")
     return replace(model, decode=choose_decoding(predictions(model.net, some, model.cqt), some, model.decode))
@@ -284,9 +287,9 @@ def train_run(
     """
     changes, taught = changes_of(run), teaching(features, run.teach)
     history, weights = train_condition(run.condition, taught, Path(folder) / run.id, run.size, changes, vae=vae)
-    model, metrics = _trained(weights, run), {}
+    model, metrics, used = _trained(weights, run), {}, all_settings(run.condition, run.size, changes)
     if run.thresholds == "chosen":
-        model = _chosen(model, taught)
+        model = _chosen(model, taught, used["condition"].validation_minutes)
     for name, what in run.evaluate.items():
         if what == "pairs":
             metrics[name] = evaluate_pairs(model, pools_of(taught, run.size, **changes["pool"]))
@@ -294,8 +297,7 @@ def train_run(
             found = asked(features, what)
             metrics[name] = evaluate_both(model, *zip(*(judged.get(f.id, (f, f)) for f in found)))
             metrics |= {f"{name}, by instrument": some} if (some := by_instrument(metrics[name])) else {}
-    used = {"run": run, "minutes": model.card["minutes"], "decode": model.decode}
-    used |= {k: v for k, v in all_settings(run.condition, run.size, changes).items() if k not in used}
+    used |= {"run": run, "minutes": model.card["minutes"], "decode": model.decode}
     write_record(
         run.id,
         {run.id: rounded(metrics)},
