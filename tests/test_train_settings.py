@@ -196,11 +196,11 @@ def test_a_setting_that_nothing_reads_is_refused_before_anything_is_computed(she
 
 def test_the_users_own_file_is_told_of_exactly_what_training_does_nothing_with(train, tmp_path):
     (tmp_path / "settings.ini").write_text(
-        "[common]\npool_seed = 3\npool_unpaired = disjoint\ng_width = 4\ncqt_top_db = 80\ncorpus_seed = 1\n"
+        "[common]\nsplit_maps = usual\npool_seed = 3\npool_unpaired = disjoint\ng_width = 4\ncqt_top_db = 80\ncorpus_seed = 1\n"
     )
     code, _, err = train()
     assert code == 0 and "does nothing with corpus_seed, g_width, pool_unpaired" in err
-    assert not re.search("pool_seed|cqt_top_db", err)
+    assert not re.search("pool_seed|cqt_top_db|split_maps", err)
 
 
 # ---- ratio and minutes ------------------------------------------------------------------------------------------

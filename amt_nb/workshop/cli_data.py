@@ -170,7 +170,12 @@ def settings_given(items) -> dict[str, dict[str, str]]:
     return given
 
 
-MADE_BY = {"embedded": "corpus", "chamber": "corpus", "gardner": "gardner"}  # prefix of a data set's own settings
+MADE_BY = {
+    "embedded": "corpus",
+    "chamber": "corpus",
+    "maps": "split",
+    "gardner": "gardner",
+}  # prefix of a set's settings
 
 
 def heeded_by_training(args) -> set[str]:
