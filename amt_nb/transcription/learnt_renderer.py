@@ -27,7 +27,7 @@ from ..workshop.decoding import DecodeConfig, decode
 from ..workshop.figures import Table, mean_sd, show_table
 from ..workshop.grids import BINS_PER_KEY, BINS_PER_OCTAVE, CHUNK_FRAMES, FPS, N_BINS, N_KEYS, PITCH_MIN
 from ..workshop.pools import Pools
-from ..workshop.records import by_condition, origins, read_records, runs_in
+from ..workshop.records import origins, read_records, runs_in
 from ..workshop.settings import Real, UserError, Whole
 from ..workshop.synth import legato_pedal
 from ..workshop.transcription_model import TranscriptionModel, cqt_activations
