@@ -237,7 +237,7 @@ def test_minutes_to_choose_on_are_spread_over_all_recordings():
     assert [(start, n) for _, start, n in spread_minutes(features)] == [(0, 3000)] * 40 and not spread_minutes([], 1)
 
 
-SEES = {  # Machado, Oliveira and Fernandes 2009, severity 1: linear RGB as eyes without one kind of cone have it
+SEES = {  # linear RGB as eyes without one kind of cone have it (matrices of a model of colour vision, full severity)
     "all cones": np.eye(3),
     "no L cones": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
     "no M cones": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],

@@ -175,8 +175,8 @@ MAP_A = [
         ("metrics.frame_f1_chunk_mean",), (), "", "built", ""),
     PaperRow("A, metrics", "Frame F1 with several instruments", "03_metrics",
         "An absent instrument cannot be got right",
-        ("metrics.instrument_f1", "metrics.frame_f1_macro", "metrics.frame_f1_channel_mean"), (),
-        "mean of 11 channels [A code]", "pooled, and over those present", "an absent instrument counts 0 in [A code]"),
+        ("metrics.instrument_scores", "metrics.frame_f1_macro", "metrics.frame_f1_channel_mean"), (),
+        "mean of chunks and 11 channels [A code]", "pooled, and over those present", "an absent instrument counts 0 in [A code]"),
     PaperRow("A Table 1", "Frame F1, no pairs (0 : 1): two runs, one of them shifted", "transcription/16_collapse",
         "Left alone, no run from nothing ends where the music is",
         ("transcription.collapse.tied_models", "transcription.collapse.tied_objective"),
@@ -233,9 +233,9 @@ MAP_A = [
         ("pool_minutes", "pool_unpaired_minutes"), "98.39 / 23.84 / 27.82; 86.86 / 42.80 / 43.36",
         "built; run on look-alikes alone", "amt-nb sweep table5 --size paper"),
     PaperRow("A §5.4", "Several instruments, Frame / multi-instrument Frame F1: 0.47 h; with 32.1 h + 32.1 h "
-        "unpaired; 32.6 h", "transcription/10_score_vae", "Four levels, no shortcuts",
-        ("transcription.score_vae.VAEConfig",), ("vae_instruments",), "35.38 / 5.25; 46.53 / 19.91; 76.84 / 67.84",
-        "nets built; training not run yet", "MusicNet-EM and the concert recordings are needed"),
+        "unpaired; 32.6 h", "transcription/26_instruments", "Does unlabelled chamber music help?",
+        ("transcription.instruments.instrument_rows",), ("vae_instruments",), "35.38 / 5.25; 46.53 / 19.91; 76.84 / 67.84",
+        "built; run on look-alikes alone", "amt-nb sweep table6 --size paper-multi needs MusicNet-EM and the concerts"),
 ]
 # fmt: on
 
@@ -430,7 +430,7 @@ CLAIMS = [
         "transcription/16_collapse", "in closed form, and in trained nets: every run left alone ends in another key"),
     Claim("A", "A few pairs remove the shift", "shown", "transcription/16_collapse", "ten minutes, every seed"),
     Claim("A", "It carries over to several instruments", "not yet run", "",
-        "[A §5.4]; rolls and nets for eleven instruments are built"),
+        "[A §5.4]; built from pools to tracks (transcription/26_instruments), amt-nb sweep table6"),
     Claim("B", "One network reads the path in one shot and beats dynamic time warping", "refuted at this size",
         "alignment/41_table_one", "on whole real pieces, with 256 cells and 2,000 steps, the paper's network stays "
         "far below plain warping; with cross-entropy and refinement it comes near"),
