@@ -146,7 +146,7 @@ def test_killed_and_interrupted_it_ends_with_the_same_weights(maps, tmp_path, ca
 
 def test_one_error_does_not_lose_the_others(maps, tmp_path, capsys):  # noqa: F811
     grid = '\n[[grid]]\ncondition = "direct"\nminutes = [99, 0.1]\ntrain_steps = 2\n'
-    file = table(tmp_path / "t.toml", grid)
+    file = table(tmp_path / "t.toml", grid, 'thresholds = "chosen"\n' + DIRECT)
     words = ["sweep", file, "--data", f"maps={maps}", "--cache", tmp_path / "cache", "-o", tmp_path / "o"]
     for _ in range(2):
         code, out, err = shell(capsys, *words)
