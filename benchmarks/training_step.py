@@ -89,8 +89,8 @@ def shared_train(models, batches, config, cycle, steps, device):
 
 
 def measured(name, args, config, every):
-    """(losses by step, seconds a step) of one row, in a fresh state."""
-    batches, cycle = RandomChunks(args.batch, max(4, args.batch), args.frames), CycleConfig(pool_size=2 * args.batch)
+    """(losses by step, mean and least seconds a step) of one row; every chunk has been encoded before what is measured."""
+    batches, cycle = RandomChunks(args.batch, 2 * args.batch, args.frames), CycleConfig(pool_size=2 * args.batch)
     models, steps = cycle_models(args.size), config.steps
     if name == "fast":
         losses, ends = fast_train(models, batches, config, cycle, make_fabric(config))
