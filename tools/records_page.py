@@ -15,6 +15,8 @@ PAGE = RESULTS / "README.md"
 FAMILIES = (
     ("latent_", "The paper's transcriber at [demo] size: pairs alone, and pairs with the cycle (A_table1_scaling)"),
     ("direct_", "The direct net: from labels, from rendered scores, from pseudo-labels (A_direct)"),
+    ("unpaired_pays_", "Seconds of pairs with unpaired scores and sound, back-translated (A_unpaired_pays)"),
+    ("unpaired_arrows_", "The four arrows of the cycle, one by one (A_unpaired_arrows)"),
     (("align_12k", "piano_100k"), "The weights that ship, as trained (A_direct)"),
     ("shipped_", "The weights that ship, from sound file to notes (A_shipped)"),
     ("peers_", "The weights that ship beside public transcription tools, same recordings (A_peers)"),
