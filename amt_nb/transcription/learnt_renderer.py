@@ -470,13 +470,14 @@ def show_pays(folder, role: str = "real_val") -> Table:
     found, rows = pays_runs(folder), []
     f1 = lambda runs, what: {r["seed"]: 100 * r["metrics"][role][what] for r in runs if role in r["metrics"]}
     for seconds in sorted({s for s, _ in found}):
-        for name in [n for n in CONDITION_WORDS if (seconds, n) in found]:
+        there = lambda name, s=seconds: any(role in r["metrics"] for r in found.get((s, name), []))
+        for name in filter(there, CONDITION_WORDS):
             row = [f"{seconds:g} s", CONDITION_WORDS[name]]
             for what in ("frame_f1", "note_f1", "note_offset_f1"):
                 now, alone = f1(found[seconds, name], what), f1(found.get((seconds, "pairs"), []), what)
                 gains = [now[k] - alone[k] for k in now.keys() & alone.keys()]
                 least = f" ({min(gains):+.1f})" if gains and name != "pairs" else ""
-                row.append(mean_sd(list(now.values())) + least if now else "")
+                row.append(mean_sd(list(now.values())) + least)
             rows.append(row)
     caption = f"F1 in percent on {role}; in brackets the smallest gain over pairs alone of a seed. "
     header = ["pairs", "learns from", "Frame F1", "note F1", "with offsets"]
