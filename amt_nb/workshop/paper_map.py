@@ -420,12 +420,14 @@ class Claim:
 # %% ../../nbs/workshop/paper_map.ipynb #dd0430c0
 # fmt: off
 CLAIMS = [
-    Claim("A", "Unpaired data helps, most where pairs are few", "refuted at this size", "transcription/15_unpaired",
-        "after 500 steps of two chunks the cycle costs Frame F1 in every seed; the paper trains 1M steps of 64 chunks"),
-    Claim("A", "Unpaired audio helps more than unpaired scores", "not yet run", "",
-        "the pools can do it (pool_ratio = 1:90:10)"),
+    Claim("A", "Unpaired data helps, most where pairs are few", "shown in part", "transcription/22_learnt_renderer",
+        "half of the cycle, a renderer learnt from the pairs and its gradient stopped: much with seconds of pairs, a "
+        "little with a minute, nothing with ten; the whole cycle of the latent nets costs points at this size "
+        "(transcription/15_unpaired)"),
+    Claim("A", "Unpaired audio helps more than unpaired scores", "refuted at this size",
+        "transcription/22_learnt_renderer", "scores bring nearly all of the gain, sound a point or two on top"),
     Claim("A", "Unlabelled audio of a new instrument adapts to it without hurting the old", "not yet run", "",
-        "[A §5.2]; GuitarSet is read"),
+        "[A §5.2]; amt-nb sweep table3, on GuitarSet"),
     Claim("A", "Without pairs a transcription may be off by a constant interval, at the same loss", "shown",
         "transcription/16_collapse", "in closed form, and in trained nets: every run left alone ends in another key"),
     Claim("A", "A few pairs remove the shift", "shown", "transcription/16_collapse", "ten minutes, every seed"),
