@@ -193,6 +193,11 @@ DATA = {
     "A_shift_detector": ("d9d8eb01", {"fit": False}, None),
     "A_shipped": ("e51bbb2c", {}, None),
     "A_table1_scaling": ("50863db4", {}, lambda b: ids(b["paired"], b["sounds"], b["scores"])),
+    "A_unpaired_arrows": (
+        "lr85f841",
+        {},
+        lambda b: ids(b["by_role"]["paired"], b["by_role"]["unpaired"], b["music"]),
+    ),
     "A_unpaired_pays": ("lr14b83c", {}, lambda b: ids(b["by_role"]["paired"], b["by_role"]["unpaired"], b["music"])),
     "A_velocity": ("303fae09", {}, lambda b: ids(r for r in b["by_role"]["paired"] if len(b["labels_of"](r)))),
     "B_networks": ("68e4faca", {}, lambda b: {f"asap/{p.id.removesuffix('.mid')}" for p in b["pairs"]}),
