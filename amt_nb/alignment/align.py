@@ -94,6 +94,12 @@ class Alignment:
         """Mean confidence of the recording, 0..1: the share of it that is expected to be right within 100 ms."""
         return float(self.map.confidence.mean()) if len(self.map.confidence) else 0.0
 
+    @property
+    def confidence_inside(self) -> float:
+        """The same of what was found in the score, 0 when nothing was."""
+        inside = self.map.inside
+        return float(self.map.confidence[inside].mean()) if inside.any() else 0.0
+
 # %% ../../nbs/alignment/38_align.ipynb #3654c706
 def opened(source, sr: int | None = None):
     """(name, source, sr) of a recording: `AudioBlocks` of a path (read in blocks of 5 s), a mono wave of an array."""

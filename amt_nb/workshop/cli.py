@@ -147,7 +147,7 @@ def align_outputs(args) -> dict[str, Path]:
 # %% ../../nbs/workshop/cli.ipynb #4a5f6abb
 def run_align(args) -> int:
     """amt-nb align: the table last, so that it is there only when everything else is."""
-    from amt_nb.alignment.align import align, FITS_FROM, in_words, write
+    from amt_nb.alignment.align import align, elsewhere, fits, FITS_FROM, in_words, write
     from amt_nb.workshop.scores import read_score
     from amt_nb.alignment.jump_dtw import PathConfig
     from amt_nb.workshop.settings import fill
@@ -172,9 +172,10 @@ def run_align(args) -> int:
     for path in paths.values():
         print(printable(path))
     for line in (*score.words, *in_words(found)):
-        print(f"  {printable(line)}", file=sys.stderr if found.confidence < FITS_FROM else sys.stdout)
+        print(f"  {printable(line)}", file=sys.stderr if fits(found) < FITS_FROM else sys.stdout)
+    there = f" ({found.confidence_inside:.2f} where it is in the score)" if elsewhere(found) else ""
     print(
-        f"{len(found.map.edges)} segment{'s' * (len(found.map.edges) != 1)} of {found.seconds:.1f} s, confidence {found.confidence:.2f}, in {time.monotonic() - started:.1f} s"
+        f"{len(found.map.edges)} segment{'s' * (len(found.map.edges) != 1)} of {found.seconds:.1f} s, confidence {found.confidence:.2f}{there}, in {time.monotonic() - started:.1f} s"
     )
     return 0
 
