@@ -814,8 +814,8 @@ def data_kinds():
     broken("labels in no archive", lambda d: (d / "labels.zip").unlink())
     broken("labels in a folder", lambda d: ((d / "labels.zip").unlink(), (d / "labels.zip").mkdir()))
     broken(
-        "labels of nobody", lambda d: rezip(d, ["x.tsv"]), keeps=("c/features/*.cqt.npy",)
-    )  # a whole one, for next time
+        "labels of nobody", lambda d: rezip(d, ["x.tsv"]), keeps=("c/features/*.cqt.npy", "c/features/*.sum")
+    )  # a whole one and the files' digests, for next time
     for name, data in {"a folder that is not there": "maps=nowhere", "an empty folder": "maps=e", "a file": "maps=take.wav", "no such set": "mops=d", "nothing": "", "two at once": "maps=d=e"}.items():  # fmt: skip
         KINDS.append(Kind("data sets", f"a set: {name}", lambda f, data=data: [take(f) and (f / "e").mkdir() or "prepare", "--data", data, "--cache", "c", "--jobs", "1"]))  # fmt: skip
 

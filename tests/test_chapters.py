@@ -183,7 +183,7 @@ STEP = "for _ in range(9): loss(model).backward(); optimiser.step()"
                 "runs = {a: CONDITIONS[a](pools) for a in CONDITIONS}",
                 "for arm, run in runs.items(): print(arm, run)",
             ],
-            [2],
+            [1, 2],  # some conditions say what they did
         ),
         (
             [
