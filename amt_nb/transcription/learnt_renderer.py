@@ -21,13 +21,14 @@ from torch.nn import functional as F
 
 from ..cqt import CQTConfig, move
 from .direct import AugmentConfig, DirectBatches, HarmonicConfig, HarmonicNet, direct_loss
-from .training import History, TrainConfig, Turn, fit, part_of
+from .training import TrainConfig, Turn, fit, part_of
 from .unpaired import paired_chunks, set_up, validator
 from ..workshop.decoding import DecodeConfig, decode
 from ..workshop.figures import Table, mean_sd, show_table
 from ..workshop.grids import BINS_PER_KEY, BINS_PER_OCTAVE, CHUNK_FRAMES, FPS, N_BINS, N_KEYS, PITCH_MIN
 from ..workshop.pools import Pools
 from ..workshop.records import origins, read_records, runs_in
+from ..workshop.runs import History
 from ..workshop.settings import Real, UserError, Whole
 from ..workshop.synth import legato_pedal
 from ..workshop.transcription_model import TranscriptionModel, cqt_activations
