@@ -17,10 +17,9 @@ from pathlib import Path
 import torch
 
 from amt_nb.transcription.cycle import CycleConfig, CycleObjective
-from amt_nb.transcription.step_speed import RandomChunks, clock_of, count_steps, cycle_models, fast_train, plain_train
-from amt_nb.transcription.training import TrainConfig, learning_rate, make_fabric
-
-TURNS = {"G": ("G", "F"), "D": ("D_X", "D_Z")}
+from amt_nb.transcription.step_speed import TURNS, RandomChunks, clock_of, count_steps, cycle_models, fast_train
+from amt_nb.transcription.step_speed import plain_losses, plain_train
+from amt_nb.transcription.training import TrainConfig, make_fabric
 
 
 def arguments():
@@ -56,36 +55,20 @@ def peak_flop_s(device: str, precision: str) -> float:
     return 2 * n**3 / best
 
 
-def shared_train(models, batches, config, cycle, steps, device):
-    """As `plain_train`, with every translation once and opponents frozen: encoder, optimiser, read-outs stay plain."""
-    objective, clock, losses, ends = CycleObjective(cycle), clock_of(device), [], []
-    of = {k: [p for name in names for p in models[name].to(device).parameters()] for k, names in TURNS.items()}
-    given = dict(lr=config.learning_rate, betas=(config.beta1, config.beta2), weight_decay=config.weight_decay)
-    adam, loss_of = (
-        {k: torch.optim.AdamW(p, **given) for k, p in of.items()},
-        {
-            "G": objective.generator_loss,
-            "D": objective.discriminator_loss,
-        },
-    )
-    models["vae"].to(device)
-    for step in range(steps):
-        batch, told = {k: v.to(device) for k, v in batches(step).items()}, {}
-        for turn in TURNS:
-            for other, parameters in of.items():
-                for p in parameters:
-                    p.requires_grad_(other == turn)
-                    p.grad = None
-            with torch.autocast(device, torch.bfloat16, config.precision == "bf16-mixed"):
-                terms = loss_of[turn](models, batch, step)
-            terms["total"].backward()
-            torch.nn.utils.clip_grad_norm_(of[turn], config.clip_norm)
-            adam[turn].param_groups[0]["lr"] = learning_rate(step, config)
-            adam[turn].step()
-            told |= {turn: terms["total"].item()} | {k: v.item() for k, v in terms.items() if k != "total"}
-        losses.append(told)
-        ends.append(clock())
-    return losses, ends
+def shared_losses(config: CycleConfig) -> dict:
+    """Losses for `plain_train`: every translation once, opponents frozen; encoder, optimiser, read-outs stay plain."""
+    objective = CycleObjective(config)
+
+    def alone(turn, loss):
+        def with_frozen_opponents(models, batch, step):
+            for other, names in TURNS.items():
+                for name in names:
+                    models[name].requires_grad_(other == turn)
+            return loss(models, batch, step)
+
+        return with_frozen_opponents
+
+    return {"G": alone("G", objective.generator_loss), "D": alone("D", objective.discriminator_loss)}
 
 
 def measured(name, args, config, every):
@@ -96,8 +79,8 @@ def measured(name, args, config, every):
         losses, ends = fast_train(models, batches, config, cycle, make_fabric(config))
         whole, per = ends[1:], every
     else:
-        train = plain_train if name == "plain" else shared_train
-        losses, ends = train(models, batches, config, cycle, steps, args.device)
+        of = plain_losses(cycle) if name == "plain" else shared_losses(cycle)
+        losses, ends = plain_train(models, batches, config, of, steps, args.device)
         whole, per = ends[1::every] if every > 1 else ends[1:], every
     between = [(b - a) / per for a, b in zip(whole, whole[1:])]
     return losses, sum(between) / len(between), min(between)

@@ -26,3 +26,22 @@ if importlib.util.find_spec("torch") is None:
 def state_of_its_own(tmp_path_factory):
     """What the command line remembers of the files that tests have it write does not reach the user's own folder."""
     os.environ["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))
+
+
+@pytest.fixture
+def shell(capfd, monkeypatch, tmp_path):
+    """Runs a command line in this process, in an empty folder: (exit code, output, errors)."""
+    from amt_nb.workshop import cli
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("AMT_NB_SETTINGS", raising=False)
+
+    def run(*words):
+        capfd.readouterr()
+        try:
+            code = cli.main(list(map(str, words)))
+        except SystemExit as stopped:
+            code = stopped.code
+        return code, *capfd.readouterr()
+
+    return run

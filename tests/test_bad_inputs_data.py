@@ -34,23 +34,6 @@ def sound(tmp_path_factory):
     return path
 
 
-@pytest.fixture
-def shell(capfd, monkeypatch, tmp_path):
-    """Runs a command line in this process, in an empty folder: (exit code, output, errors)."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("AMT_NB_SETTINGS", raising=False)
-
-    def run(*words):
-        capfd.readouterr()
-        try:
-            code = main(list(map(str, words)))
-        except SystemExit as stopped:
-            code = stopped.code
-        return code, *capfd.readouterr()
-
-    return run
-
-
 def said(answer, *words, lines=1):
     """Asserts exit code 1 (2: the option itself), at most `lines` lines of errors without a traceback, with `words`."""
     code, out, err = answer

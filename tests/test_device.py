@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from test_unpaired import maps, shell, small  # noqa: F401
+from test_unpaired import maps, small  # noqa: F401
 from torch import nn
 
 from amt_nb.transcription import training
@@ -148,10 +148,9 @@ def test_tied_nets_and_their_discriminators():
 
 
 @pytest.mark.parametrize("condition", ["direct", "paired", "cycle"])
-def test_from_recordings_to_weights(condition, maps, tmp_path, capsys, monkeypatch):  # noqa: F811
+def test_from_recordings_to_weights(condition, maps, tmp_path, shell, monkeypatch):  # noqa: F811
     monkeypatch.setattr(training, "make_fabric", elsewhere.fabric)
     code, out, err = shell(
-        capsys,
         "train",
         tmp_path / "run",
         "--condition",

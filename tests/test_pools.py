@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from amt_nb.cqt import CQTConfig
 from amt_nb.notes import as_notes
-from amt_nb.transcription.unpaired import CHOOSE, NEVER, REPORT, TEACH, for_training, held_back, pools_of
+from amt_nb.transcription.unpaired import NEVER, TEACH, for_training, held_back, pools_of
 from amt_nb.workshop import recordings as rooms
 from amt_nb.workshop.corpora import Features, prepare, save_checked
 from amt_nb.workshop.gardner import gardner as gardner_recordings
 from amt_nb.workshop.musicnet import musicnet
 from amt_nb.workshop.pools import PER_MINUTE, split
-from amt_nb.workshop.recordings import leaks, likeness, without_leaks
+from amt_nb.workshop.recordings import CHOOSE, REPORT, leaks, likeness, without_leaks
 from amt_nb.workshop.settings import UserError, fill
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from test_unpaired import maps, shell, small  # noqa: F401
+from test_unpaired import maps, small  # noqa: F401
 
 from amt_nb.transcription.cycle import CycleConfig, CycleObjective
 from amt_nb.transcription.discriminators import DiscriminatorConfig, LatentDiscriminator, LatentDiscriminatorConfig
@@ -144,8 +144,8 @@ def logs(folder):
     return [json.loads(line) for path in parts for line in path.read_text().splitlines()]
 
 
-def test_two_processes_from_a_shell_train_to_the_losses_of_one(maps, tmp_path, capsys):  # noqa: F811
-    code, _, err = shell(capsys, *words(tmp_path / "one", maps, tmp_path / "cache"))
+def test_two_processes_from_a_shell_train_to_the_losses_of_one(maps, tmp_path, shell):  # noqa: F811
+    code, _, err = shell(*words(tmp_path / "one", maps, tmp_path / "cache"))
     assert code == 0, err
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
@@ -173,17 +173,17 @@ def killed_at(command, log, lines):
     child.communicate()
 
 
-def test_killed_in_the_score_vae_and_in_the_cycle_the_weights_are_the_same(maps, tmp_path, capsys):  # noqa: F811
+def test_killed_in_the_score_vae_and_in_the_cycle_the_weights_are_the_same(maps, tmp_path, shell):  # noqa: F811
     given = dict(
         steps=8, train_checkpoint_every_s=0, train_validate_every=8, cycle_supervised="roll", cycle_lambda_fm=1
     )
     peace, killed = (words(tmp_path / name, maps, tmp_path / "cache", **given) for name in ("peace", "killed"))
-    code, _, err = shell(capsys, *peace)
+    code, _, err = shell(*peace)
     assert code == 0, err
     for part, lines in (("vae", 3), ("cycle", 4)):
         killed_at(killed, tmp_path / "killed" / part / "log.jsonl", lines)
         assert not (tmp_path / "killed" / "weights.safetensors").exists()
-    code, _, err = shell(capsys, *killed)
+    code, _, err = shell(*killed)
     assert code == 0, err
     weights = [load_file(tmp_path / name / "weights.safetensors") for name in ("peace", "killed")]
     assert weights[0].keys() == weights[1].keys()

@@ -10,7 +10,7 @@ from pathlib import Path
 import lookalikes
 import pytest
 import torch
-from test_unpaired import maps, shell  # noqa: F401
+from test_unpaired import maps  # noqa: F401
 
 from amt_nb.transcription import tables
 from amt_nb.transcription.conditions import CONDITIONS
@@ -85,10 +85,10 @@ def same(a, b):
 # ---- from raw files to the table ------------------------------------------------------------------------------------
 
 
-def test_maestro_from_raw_files_to_table_one(data, tmp_path, capsys):
+def test_maestro_from_raw_files_to_table_one(data, tmp_path, shell):
     words = ["sweep", "table1", "--size", "paper", "--data", places(data)[0], "-o", tmp_path / "t"]
     words += ["--cache", data / "cache", "--seeds", "3", "--ratio", "1:9", "0:1", "1:0", "--set", *SMALL.split()]
-    code, out, err = shell(capsys, *words)
+    code, out, err = shell(*words)
     assert code == 0, err
     assert "4 of 4 runs" in out and "Size paper, data maestro, 2 steps of 1 chunks" in out
     rows = {tuple(line.split()[:3]): line.split()[3:] for line in out.splitlines()}
@@ -103,10 +103,10 @@ def test_maestro_from_raw_files_to_table_one(data, tmp_path, capsys):
         assert metrics["chunk_frame_f1"] != metrics["frame_f1"] and record["configuration"]["pool"]["seed"] == 3
     assert len({tuple(r["configuration"]["minutes"].items()) for r in records}) == 3
     assert len(list((tmp_path / "t").glob("vae-*/vae.safetensors"))) == 1
-    code, out, err = shell(capsys, *words)
+    code, out, err = shell(*words)
     assert code == 0 and "4 done before, 0 to do" in err and "4 of 4 runs" in out
     words[words.index(places(data)[0])] = f"maestro={data / 'nowhere'}"
-    code, out, err = shell(capsys, *words)
+    code, out, err = shell(*words)
     assert code == 1 and err.count("\n") == 1 and "nowhere" in err
 
 
@@ -124,10 +124,10 @@ def sweeping(maps, file, out, cache, *more):  # noqa: F811
     return subprocess.Popen(list(map(str, command)), env=env, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=told)
 
 
-def test_killed_and_interrupted_it_ends_with_the_same_weights(maps, tmp_path, capsys):  # noqa: F811
+def test_killed_and_interrupted_it_ends_with_the_same_weights(maps, tmp_path, shell):  # noqa: F811
     file = table(tmp_path / "t.toml", LONG)
     words = ["sweep", file, "--data", f"maps={maps}", "--cache", tmp_path / "cache", "-o"]
-    code, out, err = shell(capsys, *words, tmp_path / "whole")
+    code, out, err = shell(*words, tmp_path / "whole")
     assert code == 0, err
     for number, run in ((signal.SIGKILL, 0), (signal.SIGINT, 1)):
         process = sweeping(maps, file, tmp_path / "cut", tmp_path / "cache")
@@ -139,17 +139,17 @@ def test_killed_and_interrupted_it_ends_with_the_same_weights(maps, tmp_path, ca
         code = process.wait(timeout=60)
         assert code == (-9 if number == signal.SIGKILL else 130), file.with_suffix(".err").read_text()
         assert len(read_records(tmp_path / "cut" / "records")) == run
-    code, out, err = shell(capsys, *words, tmp_path / "cut")
+    code, out, err = shell(*words, tmp_path / "cut")
     assert code == 0 and "1 done before, 1 to do" in err, err
     same(weights(tmp_path / "cut"), weights(tmp_path / "whole"))
 
 
-def test_one_error_does_not_lose_the_others(maps, tmp_path, capsys):  # noqa: F811
+def test_one_error_does_not_lose_the_others(maps, tmp_path, shell):  # noqa: F811
     grid = '\n[[grid]]\ncondition = "direct"\nminutes = [99, 0.1]\ntrain_steps = 2\n'
     file = table(tmp_path / "t.toml", grid, 'thresholds = "chosen"\n' + DIRECT)
     words = ["sweep", file, "--data", f"maps={maps}", "--cache", tmp_path / "cache", "-o", tmp_path / "o"]
     for _ in range(2):
-        code, out, err = shell(capsys, *words)
+        code, out, err = shell(*words)
         assert code == 1 and "1 of 2 runs in" in out
         last = err.splitlines()[-1]
         assert last.startswith("amt-nb: t_direct_99-min_seed0: 99") and "error.txt" in last
@@ -165,16 +165,16 @@ def test_a_killed_process_is_one_line(tmp_path):
 # ---- elsewhere ------------------------------------------------------------------------------------------------------
 
 
-def test_a_cluster_makes_the_same(maps, tmp_path, capsys):  # noqa: F811
+def test_a_cluster_makes_the_same(maps, tmp_path, shell):  # noqa: F811
     pytest.importorskip("distributed")
     file = table(tmp_path / "t.toml", LONG.replace("60", "3"))
     words = ["sweep", file, "--data", f"maps={maps}", "--cache", tmp_path / "cache", "-o"]
     for name, more in (("here", ()), ("cluster", ("--cluster", "local:2"))):
-        code, out, err = shell(capsys, *words, tmp_path / name, *more)
+        code, out, err = shell(*words, tmp_path / name, *more)
         assert code == 0 and "2 of 2 runs" in out, err
     same(weights(tmp_path / "here"), weights(tmp_path / "cluster"))
     for address, what in (("tcp://127.0.0.1:9", "no Dask scheduler answers"), ("local:0", "write local:4")):
-        code, out, err = shell(capsys, *words, tmp_path / "none", "--cluster", address)
+        code, out, err = shell(*words, tmp_path / "none", "--cluster", address)
         assert code == 1 and what in err.splitlines()[-1]
 
 
@@ -221,19 +221,19 @@ WRONG = {
 
 
 @pytest.mark.parametrize("text", WRONG)
-def test_what_is_wrong_with_a_file_is_one_line(text, tmp_path, capsys):
+def test_what_is_wrong_with_a_file_is_one_line(text, tmp_path, shell):
     settings = "\n".join(line for line in DIRECT.splitlines() if "evaluate" in line or "data" in line)
     text = text if text.startswith("[") else f"{text}\n"
     file = tmp_path / "t.toml"
     file.write_text((settings if not text.startswith("data") else "evaluate = ['test']") + "\n" + text)
-    code, out, err = shell(capsys, "sweep", file, "-o", tmp_path / "o")
+    code, out, err = shell("sweep", file, "-o", tmp_path / "o")
     assert code == 1 and err.count("\n") == 1 and WRONG[text.rstrip("\n")] in err, err
     assert not (tmp_path / "o").exists()
 
 
-def test_cost_is_estimated_without_training_the_table(maps, tmp_path, capsys):  # noqa: F811
+def test_cost_is_estimated_without_training_the_table(maps, tmp_path, shell):  # noqa: F811
     file = table(tmp_path / "t.toml", LONG)
-    code, out, err = shell(capsys, "sweep", file, "--dry-run", "--data", f"maps={maps}", "-o", tmp_path / "o")
+    code, out, err = shell("sweep", file, "--dry-run", "--data", f"maps={maps}", "-o", tmp_path / "o")
     assert code == 0 and "2 runs, about" in out and out.count("60") >= 4, out
     assert not (tmp_path / "o").exists()
 

@@ -9,7 +9,6 @@ import pytest
 import soundfile
 
 from amt_nb.notes import as_notes
-from amt_nb.workshop import cli
 from amt_nb.workshop.cli_data import TRAINABLE
 from amt_nb.workshop.settings import UserError, load
 from amt_nb.workshop.synth import render
@@ -54,23 +53,6 @@ def data_set(folder, roles, thin=()):
 def maps(tmp_path_factory):
     """A data set with everything a condition may want."""
     return data_set(tmp_path_factory.mktemp("sets") / "d", ["paired", "paired", "unpaired", "score", "real_val"])
-
-
-@pytest.fixture
-def shell(capfd, monkeypatch, tmp_path):
-    """Runs a command line in this process, in an empty folder: (exit code, output, errors)."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("AMT_NB_SETTINGS", raising=False)
-
-    def run(*words):
-        capfd.readouterr()
-        try:
-            code = cli.main(list(map(str, words)))
-        except SystemExit as stopped:
-            code = stopped.code
-        return code, *capfd.readouterr()
-
-    return run
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import soundfile
 
-from amt_nb.workshop import cli
 from amt_nb.workshop.cli_data import METRICS
 from amt_nb.workshop.corpora import Features
 from amt_nb.notes import as_notes
@@ -76,24 +75,13 @@ def maps(tmp_path_factory):
     return folder
 
 
-def shell(capsys, *words):
-    """Runs a command line in this process: (exit code, output, errors)."""
-    capsys.readouterr()
-    try:
-        code = cli.main(list(map(str, words)))
-    except SystemExit as stopped:
-        code = stopped.code
-    return code, *capsys.readouterr()
-
-
 @pytest.mark.parametrize("condition", ["direct", "paired", "cycle"])
-def test_from_recordings_to_metrics(condition, maps, tmp_path, capsys):
+def test_from_recordings_to_metrics(condition, maps, tmp_path, shell):
     places = ["--data", f"maps={maps}", "--cache", tmp_path / "cache"]
     where = [*places, "--jobs", "1"]
-    code, out, err = shell(capsys, "prepare", *where)
+    code, out, err = shell("prepare", *where)
     assert code == 0 and out.count("\n") == 4 and "3 recordings" in out
     code, out, err = shell(
-        capsys,
         *("train", tmp_path / "run", "--condition", condition, *where, "--steps", "2", "--seed", "3"),
         *small(condition),
     )
@@ -101,20 +89,19 @@ def test_from_recordings_to_metrics(condition, maps, tmp_path, capsys):
     weights = tmp_path / "run" / "weights.safetensors"
     assert out.startswith(f"{weights}: condition {condition}, 2 steps") and weights.is_file()
     code, out, err = shell(
-        capsys, "evaluate", *places, "--role", "validation", "--weights", weights, "--json", tmp_path / "f.json"
+        "evaluate", *places, "--role", "validation", "--weights", weights, "--json", tmp_path / "f.json"
     )
     assert code == 0, err
     told = json.loads((tmp_path / "f.json").read_text())
     assert len(told["recordings"]) == 1 and set(METRICS) <= set(told["mean"]) and "mean of 1" in out
     again = shell(
-        capsys,
         *("train", tmp_path / "run", "--condition", condition, *where, "--steps", "2", "--seed", "3"),
         *small(condition),
     )
     assert again[0] == 0 and again[1].startswith(f"{weights}: condition {condition}, 2 steps")
 
 
-def test_mistakes_are_told_in_one_line(maps, tmp_path, capsys):
+def test_mistakes_are_told_in_one_line(maps, tmp_path, shell):
     places = ["--data", f"maps={maps}", "--cache", tmp_path]
     where = [*places, "--jobs", "1"]
     for words, hint in (
@@ -124,7 +111,7 @@ def test_mistakes_are_told_in_one_line(maps, tmp_path, capsys):
         (["train", tmp_path / "r", *where, "--ratio", "half"], "ratio"),
         (["evaluate", *places, "--role", "test"], "no labelled recording of role test"),
     ):
-        code, out, err = shell(capsys, *words)
+        code, out, err = shell(*words)
         assert code in (1, 2) and hint in err.splitlines()[-1] and "Traceback" not in err
 
 

@@ -299,11 +299,8 @@ class Followed:
 
     @property
     def inside(self) -> np.ndarray:
-        """Which frames lie in a segment, (T,) bool: where the recording is in the score."""
-        out = np.zeros(len(self.score_s), bool)
-        for edge in self.edges:
-            out[frames_of([at * FPS for at in edge])] = True
-        return out
+        """Which frames lie in a segment, (T,) bool: elsewhere the confidence is 0."""
+        return self.confidence > 0
 
     @property
     def worth(self) -> float:
@@ -429,7 +426,7 @@ def rows_of(found, edges, sure, score_end_s: float) -> Followed:
     n = len(sure)
     rows, position, inside = np.arange(n), np.zeros(n), np.zeros(n, bool)
     for s, (a, b) in zip(found, edges):
-        here = slice(max(0, int(np.ceil(a))), max(0, int(np.ceil(b))))
+        here = frames_of((a, b))
         rising = s.frame + 1e-4 * np.arange(len(s.frame))
         position[here], inside[here] = extrapolate(np.maximum.accumulate(rising), s.score_s, rows[here] - 0.5), True
     last = np.maximum.accumulate(np.where(inside, rows, -1))

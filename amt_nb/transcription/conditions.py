@@ -31,24 +31,16 @@ from .score_vae import ScoreVAE, VAEConfig
 from .shift_prevention import note_support
 from .training import TrainConfig, Turn, fit, part_of
 from .translators import TranslatorConfig
-from .unpaired import CHOOSE, ConditionConfig, PretrainConfig, SetUp, held_back, paired_chunks
-from amt_nb.transcription.unpaired import (
-    part_notes,
-    pool_config,
-    pools_of,
-    set_up,
-    settings_of,
-    spread_minutes,
-    train_latent,
-)
-from .unpaired import validator
+from .unpaired import ConditionConfig, PretrainConfig, SetUp, held_back, paired_chunks
+from .unpaired import part_notes, pool_config, pools_of, set_up, settings_of, spread_minutes
+from .unpaired import train_latent, validator
 from ..workshop.corpora import Features, RollConfig, prepare
 from ..workshop.decoding import DecodeConfig, decode
 from ..workshop.devices import device_of, rank_and_world
 from ..workshop.files import checksum
 from ..workshop.grids import BINS_PER_KEY, FPS
 from ..workshop.pools import PoolConfig, Pools, pool_parts
-from ..workshop.recordings import Recording, digest
+from ..workshop.recordings import CHOOSE, Recording, digest
 from ..workshop.records import differences
 from ..workshop.run_folders import remember
 from ..workshop.settings import Real, UserError, make, nearest, paths
@@ -237,7 +229,7 @@ def support_f1(model: TranscriptionModel, cqt: np.ndarray) -> float:
     `note_support`), over all cells; no label is asked."""
     heard = cqt_activations(cqt, len(cqt), model)[0] > model.decode.frame_threshold
     heard = heard.any(0) if heard.ndim == 3 else heard
-    heard, sounds = heard, note_support(torch.from_numpy(cqt)[None, None])[0].numpy() > 0.5
+    sounds = note_support(torch.from_numpy(cqt)[None, None])[0].numpy() > 0.5
     return float(2 * (heard & sounds).sum() / max(1, heard.sum() + sounds.sum()))
 
 
@@ -353,12 +345,13 @@ def read_of(condition: str, changes: dict) -> dict:
     return {p: some for p, some in kept.items() if some}
 
 
-def check_changes(condition: str, size: str = "demo", changes: dict | None = None) -> None:
-    """UserError for a change that the condition does not read, and as `all_settings`."""
-    all_settings(condition, size, changes)
+def check_changes(condition: str, size: str = "demo", changes: dict | None = None) -> dict:
+    """`all_settings`; UserError also for a change that the condition does not read."""
+    found = all_settings(condition, size, changes)
     for key in [f"{prefix}_{field}" for prefix, some in (changes or {}).items() for field in some]:
         if not reads(condition, key):
             raise UserError(f"condition {condition} does not read {key}: leave it out")
+    return found
 
 # %% ../../nbs/transcription/25_conditions.ipynb #sharedv2
 def load_vae(path, expected: VAEConfig | None = None) -> tuple[ScoreVAE, VAEConfig]:
@@ -444,8 +437,8 @@ def train_condition(
     """
     changes = {k: dict(v) for k, v in (changes or {}).items()}
     pool = changes.pop("pool", {}) | (pool or {})
-    check_changes(condition, size, changes | {"pool": pool})
-    found, folder, way = all_settings(condition, size, changes | {"pool": pool}), Path(folder), CONDITIONS[condition]
+    found = check_changes(condition, size, changes | {"pool": pool})
+    folder, way = Path(folder), CONDITIONS[condition]
     if vae and "vae" not in way.reads:
         raise UserError(f"condition {condition} has no score VAE, and {vae} was given: leave it out")
     made = digest(found["cqt"])

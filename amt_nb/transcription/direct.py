@@ -66,7 +66,8 @@ class HarmonicConfig:
 class HarmonicNet(nn.Module):
     """CQT (B, 1, T, 352) in [−1, 1] -> dict of logits (B, T, 88): 'frame' sounds, 'onset' starts, 'velocity' / 127 if it does.
 
-    With several instruments (B, I, T, 88). Inside it runs at 25 frames a second and gives each cell two outputs, so the output has the input's frames.
+    With several instruments (B, I, T, 88). Inside it runs at 25 frames a second and gives each cell two outputs, so the
+    output has the input's frames.
     """
 
     def __init__(self, config: HarmonicConfig = HarmonicConfig()):

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from ..cqt import CQTConfig, move
 from .direct import AugmentConfig, DirectBatches, HarmonicConfig, HarmonicNet, direct_loss
 from .training import TrainConfig, Turn, fit, part_of
-from .unpaired import paired_chunks, set_up, validator
+from .unpaired import notes_from, paired_chunks, set_up, validator
 from ..workshop.decoding import DecodeConfig, decode
 from ..workshop.figures import Table, mean_sd, show_table
 from ..workshop.grids import BINS_PER_KEY, BINS_PER_OCTAVE, CHUNK_FRAMES, FPS, N_BINS, N_KEYS, PITCH_MIN
@@ -277,11 +277,7 @@ def one_window_each(recordings: list, seconds: float, seed: int = 0) -> list:
     for x, notes in recordings:
         first = int(rng.integers(0, max(len(x) - frames, 0) + 1))
         piece = np.asarray(x[first : first + frames], np.float32)
-        near = (notes["offset_s"] * FPS > first) & (notes["onset_s"] * FPS < first + len(piece))
-        some = notes[near].copy()
-        for edge in ("onset_s", "offset_s"):
-            some[edge] -= first / FPS
-        out.append((piece, some))
+        out.append((piece, notes_from(notes, first, len(piece))))
     return out
 
 # %% ../../nbs/transcription/22_learnt_renderer.ipynb #lrd72d2a
@@ -297,7 +293,10 @@ def sustained(notes, pedal):
 
 # %% ../../nbs/transcription/22_learnt_renderer.ipynb #lr18dbb2
 def played_crop(score, frames: int, rng, config: RendererConfig):
-    """(notes as they sound, notes as labels) of a crop of `score`, a pair (notes, pedal (K, 2) or None: one is made up), its times from the crop's start."""
+    """(notes as they sound, notes as labels) of a crop of `score`, times from its start.
+
+    score: a pair (notes, pedal (K, 2), or None: one is made up).
+    """
     notes, pedal = score
     first = int(rng.uniform(0, max(float(notes["offset_s"].max()) * FPS - frames, 1)))
     near = (notes["offset_s"] * FPS > first - FORGOTTEN) & (notes["onset_s"] * FPS < first + frames + 5)
@@ -334,7 +333,10 @@ def _grain(n: int, frames: int, rng) -> torch.Tensor:
 
 @torch.no_grad()
 def rendered_crops(renderer: Renderer, scores: list, frames: int, seed: int = 0, batch: int = 6) -> list:
-    """[(CQT (frames, 352) float16, notes)], `config.rendered` of them, of crops of scores [(notes, pedal or None)]; same arguments, same crops."""
+    """[(CQT (frames, 352) float16, notes)], `config.rendered` of them, of crops of scores [(notes, pedal or None)].
+
+    The same arguments give the same crops.
+    """
     if not scores:
         raise UserError("renderer: there is no score to render")
     config, rng, out = renderer.config, np.random.default_rng([seed, 21]), []
@@ -467,7 +469,10 @@ def pays_runs(folder) -> dict[tuple[float, str], list[dict]]:
 
 
 def show_pays(folder, role: str = "real_val") -> Table:
-    """Frame and note F1 by seconds of pairs and by what was added, mean ± standard deviation over seeds, and the smallest gain of a seed."""
+    """Frame and note F1 by seconds of pairs and by what was added, mean ± standard deviation over seeds.
+
+    In brackets the smallest gain of a seed.
+    """
     found, rows = pays_runs(folder), []
     f1 = lambda runs, what: {r["seed"]: 100 * r["metrics"][role][what] for r in runs if role in r["metrics"]}
     for seconds in sorted({s for s, _ in found}):

@@ -26,7 +26,7 @@ from ..notes import as_notes
 from .score_vae import ScoreVAE
 from .training import make_fabric
 from .transcribe import load_model
-from .unpaired import CHOOSE, NEVER, REPORT, evaluate_model, for_training, pools_of, train_vae
+from .unpaired import NEVER, evaluate_model, for_training, pools_of, train_vae
 from ..workshop.corpora import Features, RollConfig, dataset, prepare
 from ..workshop.figures import Table, mean_sd, show_table
 from ..workshop.files import checksum, jsonable
@@ -34,7 +34,7 @@ from ..workshop.grids import CHUNK_FRAMES, FPS
 from ..workshop.pools import Pools
 from ..workshop.records import origins, rounded, write_record
 from ..workshop.held_out import SplitConfig, book_split
-from ..workshop.recordings import Recording, digest, leaks
+from ..workshop.recordings import CHOOSE, REPORT, Recording, digest, leaks
 from ..workshop.settings import UserError, fill, nearest, paths
 from ..workshop.sweep import Run, Sweep, carry_out, record_of, records_of, results
 from ..workshop.transcription_model import TranscriptionModel
@@ -428,7 +428,8 @@ def show_beside(sweep: Sweep, records: list[dict]) -> Table:
         batch = lambda c: c["condition"]["batch" if reads(c["run"]["condition"], "condition_batch") else "paired_batch"]
         steps = sorted({f"{c['train']['steps']:,} steps of {batch(c)}" for c in used})
         made += f", {' and '.join(steps)} chunks; {len(records)} of {len(sweep.runs)} runs. {origins(records)}"
-    ways = "Paper's way: mean over chunks of 256 frames, notes as the pedal holds them; the others: mean over recordings, notes as the fingers hold them."
+    ways = "Paper's way: mean over chunks of 256 frames, notes as the pedal holds them; "
+    ways += "the others: mean over recordings, notes as the fingers hold them."
     return show_table(header, rows_beside(sweep, records), f"{sweep.title}. {made} {ways}")
 
 # %% ../../nbs/transcription/27_paper_tables.ipynb #deefeab7

@@ -405,7 +405,8 @@ def fit(
     batches: n -> dict of tensors, on any device, a pure function of n; see `numbers` for the n of each process. The loss
     finds n in its batch under 'number'.
     folder: gets log.jsonl, checkpoint.pt, best.safetensors, last.safetensors; None keeps nothing.
-    validate: (averaged models, where they train: see `infer`; step) -> dict of numbers. callbacks: (step, record, averaged models) -> True to stop.
+    validate: (averaged models, where they train: see `infer`; step) -> dict of numbers. callbacks: (step, record,
+    averaged models) -> True to stop.
     state: other objects with state_dict and load_state_dict (image pools). about: whatever else defines the run
     (model configurations, data checksum): a checkpoint that differs in it is refused.
     Raises UserError for a checkpoint of another configuration, a folder in use, or a loss that is not finite;

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from .cli_options import add_command, add_force, check_output, filled, number, ratio, whole
-from .cli_options import weights_read
+from .cli_options import key_values, weights_read
 from .extras import needs
 from .settings import SIZES, UserError
 from .terminal import complain, printable
@@ -154,20 +154,13 @@ TRAINABLE = (
 def settings_given(items) -> dict[str, dict[str, str]]:
     """{'train': {'steps': '500'}} of ['train_steps=500']: settings by prefix and field; UserError for what settings.ini does
     not have and for what is given twice."""
-    from amt_nb.workshop.settings import load, nearest
+    from amt_nb.workshop.settings import by_prefix, load, nearest
 
-    known, given = load()["demo"], {}
-    for item in items or []:
-        key, equals, value = item.partition("=")
-        if not equals:
-            raise UserError(f"--set {item}: write KEY=VALUE, as in settings.ini")
+    known, given = load()["demo"], key_values(items)
+    for key, value in given.items():
         if key not in known:
-            raise UserError(f"--set {item}: settings.ini has no {key}" + nearest(key, known))
-        prefix, _, field = key.partition("_")
-        if field in given.setdefault(prefix, {}):
-            raise UserError(f"--set {item}: {key} is given twice")
-        given[prefix][field] = value
-    return given
+            raise UserError(f"--set {key}={value}: settings.ini has no {key}" + nearest(key, known))
+    return by_prefix(given)
 
 
 MADE_BY = {

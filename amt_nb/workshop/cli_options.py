@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['weights_read', 'identities', 'check_output', 'plan', 'Progress', 'fraction', 'number', 'whole', 'filled', 'ratio',
-           'add_command', 'add_force', 'unheeded']
+           'add_command', 'add_force', 'key_values', 'unheeded']
 
 # %% ../../nbs/workshop/cli_options.ipynb #2e8a4f1d
 import argparse
@@ -205,6 +205,20 @@ def add_force(parser) -> None:
         action="store_true",
         help="replace files that are there already, whoever wrote them (never one that is read)",
     )
+
+
+def key_values(items) -> dict[str, str]:
+    """{'train_steps': '500'} of what --set was given, ['train_steps=500']; UserError for no KEY=VALUE, and for a key
+    that is given twice."""
+    found = {}
+    for item in items or []:
+        key, equals, value = item.partition("=")
+        if not equals:
+            raise UserError(f"--set {item}: write KEY=VALUE, as in settings.ini")
+        if key in found:
+            raise UserError(f"--set {item}: {key} is given twice")
+        found[key] = value
+    return found
 
 # %% ../../nbs/workshop/cli_options.ipynb #6c9be311
 def unheeded(uses, size: str = "demo") -> tuple[Path | None, list[str]]:

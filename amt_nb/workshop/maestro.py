@@ -10,6 +10,7 @@ import functools
 import json
 import re
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 from .archives import opened
@@ -122,5 +123,5 @@ def maestro(path, cache=None):
     found = [_performance(row, table.parent, version, table) for row in rows]
     if not any(r.audio.exists() for r in found):
         warnings.warn(f"maestro: no sound in {table.parent}, only MIDI: its {len(found)} performances serve as scores")
-        found = [Recording(**{**vars(r), "audio": None}) for r in found]
+        found = [replace(r, audio=None) for r in found]
     return found

@@ -6,7 +6,7 @@
 __all__ = ['MOST_BYTES', 'BASED_ON', 'SIZES', 'KIND_NAMES', 'UserError', 'fails', 'nearest', 'schema_path', 'read_ini', 'layers',
            'with_common', 'overlay', 'user_file', 'Settings', 'origins', 'load', 'to_number', 'to_bool', 'split_list',
            'convert', 'Range', 'OneOf', 'Rising', 'Whole', 'Real', 'Wholes', 'Reals', 'Pair', 'Word', 'check_range',
-           'convert_fields', 'make', 'fill', 'Paths', 'expand', 'paths']
+           'convert_fields', 'make', 'fill', 'by_prefix', 'Paths', 'expand', 'paths']
 
 # %% ../../nbs/workshop/settings.ipynb #d35f6c2b
 import configparser
@@ -365,6 +365,15 @@ def fill(cls, size: str = "demo", prefix: str = "", path=None, **overrides):
         values |= convert_fields(cls, {name: settings[size][start + name]}, f"{file} [{section}] {start}")
     given = {k: v for k, v in overrides.items() if v is not None}
     return cls(**values | convert_fields(cls, given, start))
+
+
+def by_prefix(given: dict) -> dict[str, dict]:
+    """Settings by prefix and field, {'train': {'steps': 100}} of {'train_steps': 100}: what `fill` takes for each prefix."""
+    found = {}
+    for key, value in given.items():
+        prefix, _, field = key.partition("_")
+        found.setdefault(prefix, {})[field] = value
+    return found
 
 # %% ../../nbs/workshop/settings.ipynb #e646908e
 @dataclass(frozen=True)

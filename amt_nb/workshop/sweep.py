@@ -21,7 +21,7 @@ from pathlib import Path
 from .extras import needs
 from .files import atomic_write
 from .records import differences, read_record
-from .settings import SIZES, UserError, load, nearest
+from .settings import SIZES, UserError, by_prefix, load, nearest
 from .terminal import in_a_line
 
 # %% ../../nbs/workshop/sweep.ipynb #36f36a7f
@@ -128,11 +128,7 @@ class Run:
     @property
     def changes(self) -> dict[str, dict]:
         """The settings by prefix and field: {'train': {'steps': 100}}."""
-        found = {}
-        for key, value in self.settings.items():
-            prefix, _, name = key.partition("_")
-            found.setdefault(prefix, {})[name] = value
-        return found
+        return by_prefix(self.settings)
 
 # %% ../../nbs/workshop/sweep.ipynb #f694a1df
 NOT_SETTINGS = (
