@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from amt_nb.notes import as_notes
-from amt_nb.transcription.beats import BeatConfig, best_beats, count_beats, find_beats, frame_chances
+from amt_nb.workshop.beats import BeatConfig, best_beats, count_beats, find_beats, frame_chances
 from amt_nb.workshop.midi import PEDAL_DTYPE, read_midi, read_pedal
 from amt_nb.workshop.notation import bar_grid, chords_of_staves, midi_in_bars, musicxml_bytes
 from amt_nb.workshop.scores import read_score

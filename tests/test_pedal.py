@@ -3,7 +3,7 @@
 import numpy as np
 
 from amt_nb.notes import as_notes, empty_notes
-from amt_nb.transcription.pedal import hear_pedal, key_levels, pedal_features, pedal_path, recording_levels
+from amt_nb.workshop.pedal import hear_pedal, key_levels, pedal_features, pedal_path, recording_levels
 from amt_nb.workshop.loudness import fit_velocity, loudness_velocities, note_loudness
 from amt_nb.workshop.midi import midi_bytes, read_midi, read_pedal
 

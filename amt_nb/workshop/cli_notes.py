@@ -59,7 +59,7 @@ def json_text(notes, recording: Path, seconds: float, weights: str, several: boo
 def bars_for(notes):
     """Bars of a transcription; where too few notes give no beat, a line on standard error and bars of four half seconds."""
     import numpy as np
-    from amt_nb.transcription.beats import find_beats
+    from amt_nb.workshop.beats import find_beats
     from amt_nb.workshop.notation import bar_grid
 
     beats = find_beats(notes)
@@ -72,7 +72,7 @@ def bars_for(notes):
 def heard_pedal(notes, recording, model, level_db: float):
     """The sustain pedal heard under the piano's notes in `recording`, for `write_notes`; level_db: as
     `transcribe.activations` found it."""
-    from amt_nb.transcription.pedal import hear_pedal, recording_levels
+    from amt_nb.workshop.pedal import hear_pedal, recording_levels
 
     return hear_pedal(recording_levels(recording, model.cqt, level_db), notes[notes["instrument"] == 0])
 
