@@ -156,7 +156,7 @@ def test_every_import_is_asked_for():
     asked = {environment.name_of(r) for r in PROJECT["dependencies"]}
     core = {module for module, owners in MODULES.items() if owners & asked}
     names = {n for p in (ROOT / "amt_nb").rglob("*.py") for n in imported(p)} - sys.stdlib_module_names - {"amt_nb"}
-    inside = {"PIL", "lightning_fabric", "llvmlite", "triton"}  # come with matplotlib, lightning, numba, torch
+    inside = {"lightning_fabric", "llvmlite", "triton"}  # come with lightning, numba, torch
     assert names - core - set(EXTRA_OF) - inside == set()
 
 
@@ -200,8 +200,8 @@ def test_all_is_all():
     """[all] is what the commands need beyond the core, [test] has everything."""
     extras = PROJECT["optional-dependencies"]
     need = lambda extra: {environment.name_of(r) for r in environment.requirements(ROOT, extra)}
-    assert need("all") == need("listen") | need("score") | need("train")
-    assert need("test") >= {environment.name_of(m) for m in EXTRA_OF if m not in ("IPython", "nnAudio")}
+    assert need("all") == need("listen") | need("score") | need("train") | need("pages")
+    assert need("test") >= {environment.name_of(m) for m in EXTRA_OF if m not in ("IPython", "PIL", "nnAudio")}
     assert need("test") == set().union(*(need(extra) for extra in extras))
 
 
