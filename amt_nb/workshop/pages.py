@@ -14,7 +14,7 @@ import numpy as np
 
 from .settings import UserError
 
-# %% ../../nbs/workshop/pages.ipynb #6b88bb79
+# %% ../../nbs/workshop/pages.ipynb #f95494a1
 STAFF = np.dtype(
     [
         ("system", "i4"),
@@ -42,14 +42,14 @@ HEAD = np.dtype(
         ("grace", "?"),
     ]
 )
-SIGN = np.dtype([("system", "i4"), ("x", "f4"), ("kind", "U16")])
+SIGN = np.dtype([("system", "i4"), ("x", "f4"), ("kind", "U16"), ("staff", "i4")])
 
 
 def page_table(dtype, rows=()) -> np.ndarray:
     """Rows (tuples in the order of the fields) as one of the tables STAFF, BAR, HEAD, SIGN; without rows an empty one."""
     return np.array([tuple(row) for row in rows], dtype)
 
-# %% ../../nbs/workshop/pages.ipynb #53922f35
+# %% ../../nbs/workshop/pages.ipynb #879754ed
 @dataclass(frozen=True)
 class PageLayout:
     """What is where on a page of `width` x `height` pixels; all counted from 0 within the page. See workshop/pages.
@@ -60,7 +60,8 @@ class PageLayout:
     heads: HEAD table; x, y of the centre; step: diatonic number of the written letter in its sounding octave (C0 = 0,
     middle C = 28); alter: semitones -2..2, or UNKNOWN; kind: FILLED, HALF, WHOLE; onset: False for the continuation of a
     tie; grace.
-    signs: SIGN table; kind: 'repeat_start', 'repeat_end', 'ending_1', 'ending_2', 'clef_treble', 'clef_bass', ...
+    signs: SIGN table; kind: 'repeat_start', 'repeat_end', 'ending_1', 'ending_2', 'clef_treble', 'clef_bass', ...; staff: of a
+    clef, -1 for what the whole system has.
     UserError for a table that is of another kind, has numbers that are none, or names a system that has no staff."""
 
     width: int
