@@ -257,20 +257,22 @@ def test_labels_do_not_change_what_is_chosen_by_sound(train, tmp_path):
 # ---- the sceptic's conditions -----------------------------------------------------------------------------------
 
 SCEPTIC = {"renderings": "score", "pseudo_labels": "audio", "mean_teacher": "audio"}
+FONT = ["piano_seconds_per_piece=4"]
+OWN = {"renderings": FONT, "mixture": [*FONT, "renderer_steps=2", "renderer_rendered=6", "renderer_heard=2"]}
 
 
-@pytest.mark.parametrize("condition", SCEPTIC)
+@pytest.mark.parametrize("condition", [*SCEPTIC, "mixture"])
 def test_a_condition_of_the_sceptic_leaves_weights_and_goes_on(train, condition):
-    settings = ["condition_batch=2"] + (["piano_seconds_per_piece=4"] if condition == "renderings" else [])
+    settings = ["condition_batch=2", *OWN.get(condition, [])]
     code, out, err = train(condition=condition, settings=settings)
     assert code == 0 and f"condition {condition}, 2 steps" in out, err
     before = tensors("run/weights.safetensors")
     assert train(condition=condition, settings=settings)[0] == 0 and tensors("run/weights.safetensors") == before
     card, _ = header()
-    assert card["condition"] == condition and card["minutes"][SCEPTIC[condition]] > 0
+    assert card["condition"] == condition and card["minutes"][SCEPTIC.get(condition, "score")] > 0
 
 
-@pytest.mark.parametrize("condition", SCEPTIC)
+@pytest.mark.parametrize("condition", [*SCEPTIC, "mixture"])
 def test_a_condition_without_its_pool_is_refused_in_one_line(train, tmp_path, condition):
     data = data_set(tmp_path / "d", ["paired", "paired", "real_val"])
     code, _, err = train(data=data, condition=condition)

@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['MANY', 'SUPPORT', 'METRICS', 'CONDITIONS', 'KINDS', 'direct_batches', 'train_direct', 'score_recordings',
-           'train_renderings', 'transcribed', 'train_pseudo_labels', 'TeacherConfig', 'SoundCrops', 'MeanTeacher',
-           'train_mean_teacher', 'support_f1', 'watch_unlabelled', 'Condition', 'all_settings', 'reads', 'read_of',
-           'check_changes', 'load_vae', 'check_pools', 'chosen_by', 'train_condition']
+           'soundfont_renderings', 'train_renderings', 'train_mixture', 'transcribed', 'train_pseudo_labels',
+           'TeacherConfig', 'SoundCrops', 'MeanTeacher', 'train_mean_teacher', 'support_f1', 'watch_unlabelled',
+           'Condition', 'all_settings', 'reads', 'read_of', 'check_changes', 'load_vae', 'check_pools', 'chosen_by',
+           'train_condition']
 
 # %% ../../nbs/transcription/25_conditions.ipynb #dea288ed
 import copy
@@ -99,22 +100,30 @@ def score_recordings(pools: Pools) -> list[Recording]:
 MANY = 64  # recordings to render from which on processes of their own pay
 
 
-def train_renderings(pools: Pools, features, folder, size: str = "demo", changes: dict | None = None, watch=validator):
-    """As `train_direct`, and `condition_batch` crops a step of the unpaired scores, played by SoundFonts ([paths] fonts, or
-    the one that is always there) and recorded from afar: see `piano.rendered`. Ensembles keep their instruments."""
-    start, scores = set_up(pools, size, changes), score_recordings(pools)
-    config, cache = (
-        start.of(PianoConfig, "piano"),
-        Path(next(p for f in pools.features for p in (f.roll_path, f.cqt_path) if p)),
-    )
+def soundfont_renderings(pools: Pools, start: SetUp) -> tuple[list, dict]:
+    """([(CQT, notes)] of the unpaired scores, played by SoundFonts ([paths] fonts, or the one that is always there) and
+    recorded from afar, see `piano.rendered`; what makes them). Ensembles keep their instruments."""
+    scores, config = score_recordings(pools), start.of(PianoConfig, "piano")
+    cache = Path(next(p for f in pools.features for p in (f.roll_path, f.cqt_path) if p)).parents[1]
     if any(r.notes["instrument"].any() for r in scores):
         config = replace(config, programs=(None,))
-    sounds = rendered(scores, paths().fonts or (None,), config, start.train.seed, cache.parents[1])
-    made = prepare(
-        sounds, cache.parents[1], start.about["cqt"], -1 if len(sounds) >= MANY else 1, progress=len(sounds) >= MANY
-    )
-    given = {"piano": config, "renderings": digest(sorted(f.content for f in made))}
-    return _fit_direct(start, features, folder, direct_batches(pools, start, in_memory(made)), watch, given)
+    sounds, many = rendered(scores, paths().fonts or (None,), config, start.train.seed, cache), len(scores) >= MANY
+    made = prepare(sounds, cache, start.about["cqt"], -1 if many else 1, progress=many)
+    return in_memory(made), {"piano": config, "renderings": digest(sorted(f.content for f in made))}
+
+
+def train_renderings(pools: Pools, features, folder, size: str = "demo", changes: dict | None = None, watch=validator):
+    """As `train_direct`, and `condition_batch` crops a step of `soundfont_renderings`."""
+    start = set_up(pools, size, changes)
+    made, given = soundfont_renderings(pools, start)
+    return _fit_direct(start, features, folder, direct_batches(pools, start, made), watch, given)
+
+
+def train_mixture(pools: Pools, features, folder, size: str = "demo", changes: dict | None = None, watch=validator):
+    """As `train_rendered`, with `soundfont_renderings` in every training; how many crops of the `condition_paired_batch` and
+    `condition_batch` of a step are pairs follows from how long they last, see `learnt_renderer.paired_crops`."""
+    made, given = soundfont_renderings(pools, set_up(pools, size, changes))
+    return train_rendered(pools, features, folder, size, changes, watch, made, given)
 
 # %% ../../nbs/transcription/25_conditions.ipynb #e1065e7f
 def transcribed(pools: Pools, model: TranscriptionModel) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -303,6 +312,13 @@ CONDITIONS = {
         _NO_VAE,
         ("paired", "audio", "score"),
         _SCORES,
+    ),
+    "mixture": Condition(
+        train_mixture,
+        _DIRECT | {"renderer": RendererConfig, "piano": PianoConfig},
+        _NO_VAE | _NOT_RENDERED,
+        ("paired", "audio", "score"),
+        ("paired", "score", "audio"),
     ),
     "pseudo_labels": Condition(train_pseudo_labels, _DIRECT, _NO_VAE, _SOUND, _SOUND),
     "mean_teacher": Condition(train_mean_teacher, _DIRECT | {"teacher": TeacherConfig}, _NO_VAE, _SOUND, _SOUND),

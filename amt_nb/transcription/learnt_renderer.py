@@ -453,19 +453,20 @@ def pool_sounds(pools: Pools, config: RendererConfig) -> list:
 
 # %% ../../nbs/transcription/22_learnt_renderer.ipynb #lr2903b1
 def train_rendered(
-    pools: Pools, features, folder, size: str = "demo", changes: dict | None = None, watch=validator, played=()
+    pools: Pools, features, folder, size="demo", changes: dict | None = None, watch=validator, played=(), given=None
 ):
-    """(History, {'net'}, configurations) of the small direct net taught by the pairs, by `condition_batch` crops a step of renderings and
-    of the unpaired sound; with `played` (see `teach`) a mixture, of which `paired_crops` are pairs. changes: {'renderer': {'rounds': 2}}. UserError for pools without scores, and for several instruments."""
+    """(History, {'net'}, configurations) of the small direct net taught by the pairs, by `condition_batch` crops a step of renderings
+    and of the unpaired sound; with `played` (see `teach`; given: what made it) a mixture, in which `paired_crops` are pairs.
+    changes: {'renderer': {'rounds': 2}}. UserError for pools without scores, and for several instruments."""
     start = set_up(pools, size, changes)
     config, sizes, seed = start.of(RendererConfig, "renderer"), start.sizes, start.train.seed
     about = {"harmonic": start.of(HarmonicConfig, "harmonic")} | start.about
-    own = start.given | {"augment": start.of(AugmentConfig, "augment"), "renderer": config}
+    own = start.given | {"augment": start.of(AugmentConfig, "augment"), "renderer": config} | (given or {})
     if about["harmonic"].instruments != 1:
-        raise UserError("condition rendered renders one instrument: harmonic_instruments must be 1")
+        raise UserError("a learnt renderer plays one instrument: harmonic_instruments must be 1")
     model_of = lambda m: TranscriptionModel(m["net"], about["cqt"], about["decode"])
     validate, portions = watch(features, model_of, sizes.validation_minutes), pool_sounds(pools, config)
-    pairs = paired_chunks(pools)
+    pairs, scores = paired_chunks(pools), pool_scores(pools)
     seconds = sum(len(x) for x, _ in pairs) / FPS
 
     def train(sources: dict, k: int) -> History:
@@ -480,7 +481,6 @@ def train_rendered(
         turn = Turn("net", ("net",), direct_loss)
         return fit({"net": net}, [turn], batches, start.train, place, validate, about=about | own)
 
-    history, _ = teach(
-        pairs, pool_scores(pools), portions, train, config, about["cqt"], sizes.crop_frames, seed, folder, played
-    )[-1]
+    taught = teach(pairs, scores, portions, train, config, about["cqt"], sizes.crop_frames, seed, folder, played)
+    history = taught[-1][0]
     return history, {"net": history.models["net"]}, about

@@ -40,14 +40,16 @@ examples:
         "features to weights",
         """\
 Trains one condition on the data sets named: direct (the small net, on the pairs), the same with what a sceptic adds
-(renderings of unpaired scores, pseudo_labels or a mean_teacher on unpaired sound) or with scores rendered by what the
-pairs taught, paired (the paper's generators, on the pairs) or cycle (these, with everything unpaired). What has the
-piece of a recording to choose on or to report on is left out, and named. Weights for amt-nb transcribe are left in
-FOLDER; called again with the same FOLDER it goes on where it stopped, also after Ctrl-C.""",
+(renderings of unpaired scores, pseudo_labels or a mean_teacher on unpaired sound), with scores rendered by what the
+pairs taught (rendered), with a mixture of all these, which gains most where pairs are few; paired (the paper's
+generators, on the pairs) or cycle (these, with everything unpaired). What has the piece of a recording to choose on
+or to report on is left out, and named. Weights for amt-nb transcribe are left in FOLDER; called again with the same
+FOLDER it goes on where it stopped, also after Ctrl-C.""",
         """\
 examples:
   amt-nb train runs/a --condition direct --data embedded --steps 500
   amt-nb train runs/b --condition cycle --data maps asap --minutes 10 --seed 1
+  amt-nb train runs/m --condition mixture --data maps asap --minutes 0.6 --set split_maps=book
   amt-nb train runs/c --condition cycle --size paper --data maestro --ratio 1:100 --set train_precision=32-true
   amt-nb train runs/d --condition cycle --data maestro --minutes 96 --ratio 1:90:10
   amt-nb train runs/d --condition cycle --size paper --data maestro --set train_devices=8
@@ -144,6 +146,7 @@ TRAINABLE = (
     "direct",
     "renderings",
     "rendered",
+    "mixture",
     "pseudo_labels",
     "mean_teacher",
     "paired",
