@@ -3,7 +3,7 @@
     ./test                      every chapter, then every file of tests/, some at a time
     ./test 02 tests/test_cqt.py these alone (a number, a name or a file)
     ./test --write 02           executes chapter 02, stores its outputs, exports its module, remakes README.md
-    ./test --export             writes amt_nb/ anew from all chapters, without executing any
+    ./test --export             writes amt_nb/ anew from all chapters, without executing any; --export 02: that one
     ./test --list               what there is
 
 A chapter fails when a cell raises, when a cell prints something else than is stored (numbers may differ by one unit
@@ -283,11 +283,11 @@ def export(path, library=ROOT / "amt_nb"):
     nb_export(str(path), lib_path=str(library))
 
 
-def furnish_all():
-    """Stores every notebook tidy and furnished, without executing any."""
+def furnish_all(paths=None):
+    """Stores the notebooks at `paths` (all where None) tidy and furnished, without executing any."""
     import nbformat
 
-    for path in [*chapters(), *sorted((ROOT / "nbs" / house.EXPERIMENTS).glob("*.ipynb"))]:
+    for path in paths or [*chapters(), *sorted((ROOT / "nbs" / house.EXPERIMENTS).glob("*.ipynb"))]:
         store(path, nbformat.read(path, as_version=4))
 
 
@@ -502,7 +502,11 @@ def main():
     )
     parser.add_argument("names", nargs="*", metavar="CHAPTER|FILE", help="what to run (default: everything)")
     parser.add_argument("--write", action="store_true", help="store what the chapters show instead of comparing it")
-    parser.add_argument("--export", action="store_true", help="write the package anew from the chapters and stop")
+    parser.add_argument(
+        "--export",
+        action="store_true",
+        help="write the package (or the named chapters' modules) anew from the chapters and stop",
+    )
     parser.add_argument("--list", action="store_true", help="show the names and stop")
     parser.add_argument(
         "--jobs",
@@ -515,6 +519,12 @@ def main():
     args = parser.parse_args()
     if args.one:
         return one(args.one.resolve(), args.write)
+    if args.export and args.names:
+        named = [path for path in choose(args.names) if path.suffix == ".ipynb"]
+        furnish_all(named)
+        for path in named:
+            export(path)
+        return 0
     if args.export:
         furnish_all()
         export_all()
