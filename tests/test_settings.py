@@ -350,6 +350,7 @@ CONFIGS = {
     "sasa": "alignment.sasa_aligner.AlignerConfig",
     "sasa_data": "alignment.structure.ExampleConfig",
     "path": "alignment.jump_dtw.PathConfig",
+    "embedding": "sheet.page_embeddings.EmbeddingConfig",
 }
 
 
