@@ -114,6 +114,7 @@ MISSED = [
     (["demo"], "demo", "listen"),
     (["prepare", "--data", "maps={folder}"], "prepare", "train"),
     (["train", "runs", "--data", "maps={folder}"], "train", "train"),
+    (["adapt", "{example}"], "adapt", "listen,train"),
     (["sweep", "table1", "--data", "maps={folder}"], "sweep", "train"),
     (["evaluate", "--data", "maps={folder}"], "evaluate", "train"),
 ]

@@ -25,6 +25,7 @@ EXPERIMENTS = "experiments"
 COLAB = "https://colab.research.google.com"
 DOORS = (
     "workshop.cli",
+    "workshop.cli_adapt",
     "workshop.cli_data",
     "workshop.cli_score",
     "workshop.cli_notes",

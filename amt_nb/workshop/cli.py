@@ -15,6 +15,7 @@ import sys
 import time
 from pathlib import Path
 
+from .cli_adapt import add_adapt
 from .cli_data import add_evaluate, add_prepare, add_train
 from .cli_notes import heard_pedal, json_text, write_notes
 from .cli_score import add_score
@@ -399,7 +400,7 @@ def add_demo(commands) -> None:
     add_model_options(parser)
 
 # %% ../../nbs/workshop/cli.ipynb #508b0e23
-ADD = [add_transcribe, add_demo, add_align, add_score, add_prepare, add_train, add_sweep, add_evaluate]
+ADD = [add_transcribe, add_demo, add_align, add_score, add_prepare, add_train, add_adapt, add_sweep, add_evaluate]
 
 
 def make_parser() -> argparse.ArgumentParser:
