@@ -27,6 +27,7 @@ from ..workshop.extras import needs
 from ..workshop.settings import UserError, make
 from ..workshop.streaming import normalise, stream, two_passes
 from ..workshop.transcription_model import Activations, TranscriptionModel, activation_blocks, collect_blocks
+from ..workshop.tuning import retuned, tuning_to_undo
 from ..workshop.weights import read_weights
 
 # %% ../../nbs/transcription/20_transcribe.ipynb #677b3c97
@@ -102,18 +103,20 @@ class ActivationStream:
     """The activations of a recording, to be gone through once; its length and level are known before.
 
     blocks: iterator of (frames, onsets or None, velocities), (t, 88) or (I, t, 88) each; n_frames, level_db, sounding:
-    as in `Activations`.
+    as in `Activations`; cents: by which the recording was lowered; stretch: its seconds in one of its frames' seconds.
     """
 
     blocks: Iterator
     n_frames: int
     level_db: float
     sounding: bool
+    cents: float = 0.0
+    stretch: float = 1.0
 
     @property
     def seconds(self) -> float:
         """Length of the recording in whole frames, in seconds."""
-        return self.n_frames / FPS
+        return self.n_frames / FPS * self.stretch
 
 # %% ../../nbs/transcription/20_transcribe.ipynb #00e76909
 def open_source(source, sr=None):
@@ -130,14 +133,19 @@ def open_source(source, sr=None):
     return source, sr, 0
 
 # %% ../../nbs/transcription/20_transcribe.ipynb #163cde6a
-def stream_activations(source, sr=None, model=None, progress: Callable | None = None) -> ActivationStream:
+def stream_activations(
+    source, sr=None, model=None, progress: Callable | None = None, tuning: str | float = 0.0
+) -> ActivationStream:
     """A recording of any length as `ActivationStream`, its level taken from all of it.
 
     source: path, wave of any shape `prepare_wave` takes, or mono float32 blocks that can be gone through twice, with
-    sr (Hz) for the latter two; model: as `load_model` takes it; progress: called with the fraction done, 0..1.
-    UserError for a source that is no sound.
+    sr (Hz) for the latter two; model: as `load_model` takes it; progress: called with the fraction done, 0..1; tuning:
+    cents above 440 Hz to undo, or 'auto', see `tuning_to_undo`. UserError for a source that is no sound.
     """
     model, (source, sr, total_s) = load_model(model), open_source(source, sr)
+    cents = 0.0 if iter(source) is source else tuning_to_undo(source, sr, tuning, model.cqt)
+    source, rate = retuned(source, sr, cents)
+    stretch, total_s, sr = rate / sr, total_s * sr / rate, rate
     report = lambda share: progress and progress(min(1.0, share))
     meter, n, blocks = two_passes(source, sr, model.cqt, lambda s: report(0.3 * s / total_s if total_s else 0))
     level_db, top_db = meter.level_db, model.cqt.top_db
@@ -149,7 +157,7 @@ def stream_activations(source, sr=None, model=None, progress: Callable | None = 
             done += block[0].shape[-2]
             report(0.3 + 0.7 * done / n)
 
-    return ActivationStream(reported(), n, level_db, bool(meter.counts.sum()))
+    return ActivationStream(reported(), n, level_db, bool(meter.counts.sum()), cents, stretch)
 
 # %% ../../nbs/transcription/20_transcribe.ipynb #b55c011b
 def activations(source, sr=None, model=None, progress: Callable | None = None) -> Activations:
@@ -243,26 +251,34 @@ def notes_of(found: Activations | ActivationStream, model: TranscriptionModel, *
     """
     config = make(DecodeConfig, {**asdict(model.decode), **changes})
     if isinstance(found, ActivationStream):
-        return decoded(found.blocks, config)
+        notes = decoded(found.blocks, config)
+        for edge in ("onset_s", "offset_s") if found.stretch != 1 else ():
+            notes[edge] *= found.stretch
+        return notes
     firsts = range(0, found.frames.shape[-2], DECODED_FRAMES)
     cut = lambda roll: [None if roll is None else roll[..., a : a + DECODED_FRAMES, :] for a in firsts]
     return decoded(zip(cut(found.frames), cut(found.onsets), cut(found.velocities)), config)
 
 # %% ../../nbs/transcription/20_transcribe.ipynb #0b0621c5
-def transcribe(wave, sr: int, weights=None, progress: Callable | None = None, **changes) -> np.ndarray:
+def transcribe(
+    wave, sr: int, weights=None, progress: Callable | None = None, tuning: str | float = "auto", **changes
+) -> np.ndarray:
     """Notes of a wave in memory, (S,), (S, C) or (C, S), at sr Hz.
 
     weights: as `load_model` takes them, None for those of the book; progress: called with the fraction done, 0..1;
-    changes: settings of `DecodeConfig` by name. UserError for what is no sound.
+    tuning: 'auto' hears how sharp it is, or cents; changes: settings of `DecodeConfig` by name. UserError for what is no
+    sound.
     """
     model = load_model(weights)
-    return notes_of(stream_activations(wave, sr, model, progress), model, **changes)
+    return notes_of(stream_activations(wave, sr, model, progress, tuning), model, **changes)
 
 # %% ../../nbs/transcription/20_transcribe.ipynb #e94cdf73
-def transcribe_file(path, weights=None, progress: Callable | None = None, **changes) -> np.ndarray:
+def transcribe_file(
+    path, weights=None, progress: Callable | None = None, tuning: str | float = "auto", **changes
+) -> np.ndarray:
     """Notes of a sound file of any length (wav, flac, ogg, mp3) in bounded memory; see `transcribe`."""
     model = load_model(weights)
-    return notes_of(stream_activations(Path(path), None, model, progress), model, **changes)
+    return notes_of(stream_activations(Path(path), None, model, progress, tuning), model, **changes)
 
 # %% ../../nbs/transcription/20_transcribe.ipynb #b0b4fdc4
 def cqt_of(source, sr=None, model=None, level_db: float = 0.0, seconds: float = 120.0) -> np.ndarray:
