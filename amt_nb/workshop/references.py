@@ -101,6 +101,10 @@ REFERENCES = {
     "Riou et al. 2023": Reference("A. Riou, S. Lattner, G. Hadjeres, G. Peeters",
         "PESTO: pitch estimation with self-supervised transposition-equivariant objective", 2023, "ISMIR",
         "arXiv:2309.02265"),
+    "Rasch 1979": Reference("R. A. Rasch", "Synchronization in performed ensemble music", 1979, "Acustica 43", ""),
+    "Peterson and Barney 1952": Reference("G. E. Peterson, H. L. Barney",
+        "Control methods used in a study of the vowels", 1952, "Journal of the Acoustical Society of America 24",
+        "doi:10.1121/1.1906875"),
     # transcription that others publish
     "Bittner et al. 2022": Reference("R. M. Bittner, J. J. Bosch, D. Rubinstein, G. Meseguer-Brocal, S. Ewert",
         "A lightweight instrument-agnostic model for polyphonic note transcription and multipitch estimation", 2022,
