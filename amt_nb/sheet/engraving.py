@@ -27,7 +27,7 @@ from ..workshop.score_files import score_text
 from ..workshop.settings import UserError, nearest
 from ..workshop.written_scores import bar_begins
 
-# %% ../../nbs/sheet/50_engraving.ipynb #a87e8b1b
+# %% ../../nbs/sheet/50_engraving.ipynb #ec5e7c83
 FONTS = ("Leipzig", "Bravura", "Leland", "Gootville", "Petaluma")
 
 
@@ -46,7 +46,7 @@ class PageStyle:
     system_gap: float = 8.0
     linear: float = 0.25
     nonlinear: float = 0.6
-    line: float = 0.15
+    line: float = 0.2
     stem: float = 0.2
     most_systems: int = 0
     own_breaks: bool = False

@@ -14,7 +14,7 @@ from .extras import needs
 from .pages import PageLayout, moved
 from .settings import Pair, Real, UserError, Whole
 
-# %% ../../nbs/workshop/old_scans.ipynb #cd784c9b
+# %% ../../nbs/workshop/old_scans.ipynb #0ef93472
 @dataclass(frozen=True)
 class ScanConfig:
     """Ranges from which a scan is drawn. Lengths in pixels of the page, grey levels of 255."""
@@ -27,7 +27,7 @@ class ScanConfig:
     noise: Pair[0, 100] = (3.0, 16.0)
     shade: Pair[0, 200] = (0.0, 45.0)  # slow change of the paper's grey
     ink: Pair[0, 100] = (0.0, 28.0)  # slow change of what counts as ink: lines break here, heads grow there
-    threshold: Pair[0, 255] = (120.0, 200.0)
+    threshold: Pair[0, 255] = (150.0, 215.0)
     bilevel: Real[0, 1] = 0.7  # share of the pages that are black and white
     specks: Whole[0, 5000] = 120  # at most
     strokes: Whole[0, 100] = 5  # of a pencil, at most
@@ -135,11 +135,12 @@ def black_edge(image: np.ndarray, rng) -> np.ndarray:
     mask = (mask, mask[:, ::-1], mask.T, mask.T[::-1])[side]
     return np.where(mask, np.minimum(image, 25), image).astype(image.dtype)
 
-# %% ../../nbs/workshop/old_scans.ipynb #e1cab5b4
-def scanned(image: np.ndarray, layout: PageLayout, seed: int, config: ScanConfig = ScanConfig()) -> tuple:
+# %% ../../nbs/workshop/old_scans.ipynb #4282685b
+def scanned(image: np.ndarray, layout: PageLayout, seed, config: ScanConfig = ScanConfig()) -> tuple:
     """(image, PageLayout) of a page (height, width) uint8 as a scanner of old paper would see it, the layout moved along.
 
-    A pure function of its arguments. UserError when the image has another size than the layout says."""
+    A pure function of its arguments; seed: one whole number or several. UserError when the image has another size than
+    the layout says."""
     needs("scans", "PIL")
     from PIL import Image, ImageDraw, ImageFilter
 
@@ -147,7 +148,7 @@ def scanned(image: np.ndarray, layout: PageLayout, seed: int, config: ScanConfig
         raise UserError(
             f"a page of {layout.width} x {layout.height} with an image of {image.shape[1]} x {image.shape[0]}"
         )
-    rng, (height, width) = np.random.default_rng([seed, 50]), image.shape
+    rng, (height, width) = np.random.default_rng([*np.atleast_1d(seed), 50]), image.shape
     bend = drawn_bend(width, height, rng, config)
     page = Image.fromarray(bent(image, bend))
     draw = ImageDraw.Draw(page)
