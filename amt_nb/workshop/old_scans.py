@@ -135,7 +135,7 @@ def black_edge(image: np.ndarray, rng) -> np.ndarray:
     mask = (mask, mask[:, ::-1], mask.T, mask.T[::-1])[side]
     return np.where(mask, np.minimum(image, 25), image).astype(image.dtype)
 
-# %% ../../nbs/workshop/old_scans.ipynb #4282685b
+# %% ../../nbs/workshop/old_scans.ipynb #d745c3f7
 def scanned(image: np.ndarray, layout: PageLayout, seed, config: ScanConfig = ScanConfig()) -> tuple:
     """(image, PageLayout) of a page (height, width) uint8 as a scanner of old paper would see it, the layout moved along.
 
@@ -155,11 +155,12 @@ def scanned(image: np.ndarray, layout: PageLayout, seed, config: ScanConfig = Sc
     pencil(draw, width, height, int(rng.integers(config.strokes + 1)), rng)
     dust(draw, width, height, int(rng.integers(config.specks + 1)), rng)
     page = np.asarray(page.filter(ImageFilter.GaussianBlur(rng.uniform(*config.blur_px))), np.float32)
-    page = page + rng.uniform(*config.noise) * rng.standard_normal((height, width), np.float32)
-    page -= rng.uniform(*config.shade) * np.abs(slow_field(height, width, rng))
+    noise = rng.uniform(*config.noise)
+    shade = rng.uniform(*config.shade) * np.minimum(np.abs(slow_field(height, width, rng)), 1.5)
+    page = page - shade + noise * rng.standard_normal((height, width), np.float32)
     if rng.random() < config.border:
         page = black_edge(page, rng)
     if rng.random() < config.bilevel:
         level = rng.uniform(*config.threshold) + rng.uniform(*config.ink) * slow_field(height, width, rng, 8)
-        page = np.where(page < level, 0, 255)
+        page = np.where(page < np.minimum(level, 255 - shade - 3 * noise), 0, 255)  # paper stays paper
     return np.clip(page, 0, 255).astype(np.uint8), moved(layout, bend.target, width, height)
