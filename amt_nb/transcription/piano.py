@@ -190,7 +190,6 @@ def decoding_metrics(predicted, features, config: DecodeConfig) -> list[dict]:
 # %% ../../nbs/transcription/21_piano.ipynb #4ee638ff
 GRID = {
     "onset_threshold": (0.2, 0.25, 0.3, 0.35, 0.4, 0.5),
-    "onset_shift_s": (-0.016, -0.012, -0.008, -0.004, 0.0),
     "frame_threshold": (0.25, 0.3, 0.35, 0.4, 0.5),
     "lone_onset_threshold": (0.4, 0.6, 0.8),
     "orphan_frames": (6, 10, 20),
