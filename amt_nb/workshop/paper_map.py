@@ -425,8 +425,8 @@ class Claim:
 CLAIMS = [
     Claim("A", "Unpaired data helps, most where pairs are few", "shown in part", "transcription/22_learnt_renderer",
         "half of the cycle, a renderer learnt from the pairs and its gradient stopped: much with seconds of pairs, a "
-        "little with a minute, nothing with ten; the whole cycle of the latent nets costs points at this size "
-        "(transcription/15_unpaired)"),
+        "little with a minute, nothing with ten; mixed with what a SoundFont plays a little more (one seed); the whole "
+        "cycle of the latent nets costs points at this size (transcription/15_unpaired)"),
     Claim("A", "Unpaired audio helps more than unpaired scores", "refuted at this size",
         "transcription/22_learnt_renderer", "scores bring nearly all of the gain, sound a point or two on top"),
     Claim("A", "Unlabelled audio of a new instrument adapts to it without hurting the old", "not yet run", "",
@@ -435,7 +435,8 @@ CLAIMS = [
         "transcription/16_collapse", "in closed form, and in trained nets: every run left alone ends in another key"),
     Claim("A", "A few pairs remove the shift", "shown", "transcription/16_collapse", "ten minutes, every seed"),
     Claim("A", "It carries over to several instruments", "not yet run", "",
-        "[A §5.4]; built from pools to tracks (transcription/26_instruments), amt-nb sweep table6"),
+        "[A §5.4]; built from pools to tracks; the steps of two cores leave amt-nb sweep table6 without an answer "
+        "(transcription/26_instruments)"),
     Claim("B", "One network reads the path in one shot and beats dynamic time warping", "refuted at this size",
         "alignment/41_table_one", "on whole real pieces, with 256 cells and 2,000 steps, the paper's network stays "
         "far below plain warping; with cross-entropy and refinement it comes near"),
