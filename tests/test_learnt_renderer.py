@@ -102,6 +102,41 @@ def test_windows_are_of_the_whole_where_it_is_short():
     assert [len(x) for x, _ in windows] == [40, 100]
 
 
+def test_beats_are_as_loud_on_average_and_none_without_depth():
+    age, ones = torch.arange(500.0), torch.ones(500, 1)
+    assert torch.equal(L.beating(age, 0 * ones, 0.02 * ones, 0 * ones), 0 * ones)
+    swing = L.beating(age, 0.9 * ones, 0.02 * ones, 0 * ones)  # ten whole beats
+    assert torch.isclose(torch.exp(2 * swing).mean(), torch.tensor(1 + 0.9**2), rtol=1e-3)
+    assert torch.isclose(swing.min(), torch.tensor(0.1).log(), atol=1e-3)
+
+
+def test_a_mixture_renders_nothing_before_it_has_heard(monkeypatch):
+    """The first training has pairs and what a SoundFont played; the second has what its net heard, too, and renderings."""
+    pairs, played, seen = [(sound(), NOTES)], [(sound(seed=1), NOTES)], []
+    monkeypatch.setattr(L, "heard", lambda net, sounds, config, cqt: [(x, NOTES) for x in sounds])
+
+    class Taught:
+        models = {"net": None}
+
+    def train(sources, k):
+        seen.append({name: len(some) for name, some in sources.items()})
+        return Taught
+
+    cqt = L.CQTConfig(filter_scale=0.6, centre=0.5)
+    out = L.teach(pairs, [(NOTES, None)], [[sound(seed=2)]], train, SMALL, cqt, 16, played=played)
+    assert seen == [{"pairs": 1, "played": 1}, {"pairs": 1, "played": 1, "rendered": 8, "heard": 1}]
+    assert out[0][1] is None and len(out[1][1].rows) == 2  # the renderer learns the sound and the pairs
+    seen.clear()
+    L.teach(pairs, [(NOTES, None)], [], train, SMALL, cqt, 16)
+    assert seen == [{"pairs": 1, "rendered": 8}]
+
+
+@pytest.mark.parametrize("seconds, crops", [(0, 1), (7.68, 1), (61.44, 2), (600, 3), (10**6, 3)])
+def test_crops_of_pairs_grow_with_what_is_labelled(seconds, crops):
+    assert L.paired_crops(6, seconds) == crops
+    assert sum(L.counts(crops, 6 - crops, ("pairs", "played", "rendered", "heard")).values()) == 6
+
+
 def test_refusals():
     with pytest.raises(UserError, match="there are none"):
         L.fit_renderer([])
