@@ -17,6 +17,7 @@ from pathlib import Path
 
 from .cli_adapt import add_adapt
 from .cli_data import add_evaluate, add_prepare, add_train
+from .cli_pages import are_pages, check_page_options, run_align_pages
 from .cli_notes import heard_pedal, json_text, write_notes
 from .cli_score import add_score
 from .cli_sweep import add_sweep
@@ -24,6 +25,7 @@ from .cli_options import Progress, add_command, add_force, check_output
 from .inputs import check_input
 from .cli_options import filled, fraction, plan, unheeded, weights_read, whole
 from .extras import OPTIONS, check_options, needs
+from .page_files import page_range
 from .settings import UserError
 from .terminal import complain, printable, safe_streams, stop_on_signals, warn_in_a_line
 from .written import remember
@@ -140,9 +142,11 @@ def align_outputs(args) -> dict[str, Path]:
         if kind != "csv" and getattr(args, kind)
     }
     check_input(recording)
-    check_input(args.score, "score")
+    check_input(args.score[0], "score")
     for path in paths.values():
-        check_output(path, recording, args.score, read=weights_read(args), force=args.force, make=args.out is not None)
+        check_output(
+            path, recording, args.score[0], read=weights_read(args), force=args.force, make=args.out is not None
+        )
     return paths
 
 # %% ../../nbs/workshop/cli.ipynb #4a5f6abb
@@ -153,10 +157,14 @@ def run_align(args) -> int:
     from amt_nb.alignment.jump_dtw import PathConfig
     from amt_nb.workshop.settings import fill
 
+    pages = are_pages(args.score)
+    check_page_options(args, pages)
+    if pages:
+        return run_align_pages(args)
     check_options(args)
     started, paths, bar = time.monotonic(), align_outputs(args), Progress(Path(args.recording).name, args.progress)
     try:
-        score = read_score(args.score)
+        score = read_score(args.score[0])
         found = align(
             args.recording,
             score,
@@ -169,7 +177,7 @@ def run_align(args) -> int:
             write(found, kind, paths[kind], args.recording)
     finally:
         bar.close()
-    remember(paths.values(), args.recording, args.score)
+    remember(paths.values(), args.recording, *args.score)
     for path in paths.values():
         print(printable(path))
     for line in (*score.words, *in_words(found)):
@@ -244,11 +252,13 @@ examples:
   amt-nb demo my.mp3 -o listen/         writes listen/my.mid, listen/my.png, listen/my.stereo.ogg""",
     ),
     "align": (
-        "a recording and its score to a table of times",
+        "a recording and its score, or its printed pages, to a table of times",
         """\
 Finds where in SCORE (MIDI, MusicXML or kern, repeats written out) every 20 ms of RECORDING is, through repeats, cuts
 and jumps, at another pitch or tuning, and writes a table: recording_s, score_s, score_beat (quarter notes), confidence.
-A jump is a step from one row to the next. What was found is said in words; the exit code is 0 only when all was written.
+A jump is a step from one row to the next. SCORE may also be printed pages (pdf, png, jpg, tif; one file or many, in their
+order): then the table has recording_s, page, system, bar (all from 1, bars through all pages), x, y (pixels of your picture;
+of a pdf drawn 1240 pixels wide), confidence. Front matter and blank pages are found. What was found is said in words; the exit code is 0 only when all was written.
 What is there already is replaced only where amt-nb wrote it from the same files and nobody has changed it since, or with
 --force; recording and score are never written over.""",
         """\
@@ -256,7 +266,10 @@ examples:
   amt-nb align take.flac sonata.mid                        writes take.csv
   amt-nb align take.mp3 sonata.mxl -o maps/ --midi         also maps/take.mid: the score in the player's time
   amt-nb align take.mp3 sonata.mxl --picture --sound       also the path to look at, and both to listen to
-  amt-nb align song.ogg song.musicxml --semitones -2       sung a tone lower than written (else that is found out)""",
+  amt-nb align song.ogg song.musicxml --semitones -2       sung a tone lower than written (else that is found out)
+  amt-nb align take.flac sonata.pdf --html                 take.csv, and take.html: a page-turner for any browser
+  amt-nb align take.mp3 p1.jpg p2.jpg p3.jpg --picture     photographs; take-01.png ..: when each bar is played
+  amt-nb align take.flac volume.pdf --pages 12-19          the piece is on these pages of the volume""",
     ),
 }
 
@@ -338,11 +351,17 @@ def add_transcribe(commands) -> None:
 # %% ../../nbs/workshop/cli.ipynb #bda46083
 def add_align(commands) -> None:
     """The command align."""
-    parser = add_command(commands, "align", run_align, TEACH["align"], ("path",))
+    parser = add_command(commands, "align", run_align, TEACH["align"], ("path", "pages"))
     parser.add_argument(
         "recording", type=filled, metavar="RECORDING", help="sound file: wav, flac, ogg, mp3; any length"
     )
-    parser.add_argument("score", type=filled, metavar="SCORE", help=".mid, .midi, .mxl, .musicxml, .xml or .krn")
+    parser.add_argument(
+        "score",
+        nargs="+",
+        type=filled,
+        metavar="SCORE",
+        help="notes: .mid, .midi, .mxl, .musicxml, .xml or .krn; or pages: any number of .pdf, .png, .jpg, .tif, in order",
+    )
     parser.add_argument(
         "-o",
         "--out",
@@ -354,13 +373,26 @@ def add_align(commands) -> None:
         "--midi", action="store_true", help="also OUT.mid: the score's notes in the time of the recording"
     )
     parser.add_argument(
-        "--picture", action="store_true", help="also OUT.png: the path on the matrix of agreement, jumps marked"
+        "--picture",
+        action="store_true",
+        help="also OUT.png: the path on the matrix of agreement, jumps marked; with pages OUT-01.png ..: when each bar is played",
     )
     parser.add_argument(
         "--sound", action="store_true", help="also OUT.stereo.ogg: left the recording, right the score in its time"
     )
     parser.add_argument(
         "--json", action="store_true", help="also OUT.json: the map, the jumps in words, tuning and transposition"
+    )
+    parser.add_argument(
+        "--html",
+        action="store_true",
+        help="with pages: also OUT.html, which plays the recording, lights the bar and turns the pages, in any browser",
+    )
+    parser.add_argument(
+        "--pages",
+        type=page_range,
+        metavar="A-B",
+        help="with pages: only those from A to B, counted through all files from 1 (default: all)",
     )
     parser.add_argument(
         "--semitones",
