@@ -184,12 +184,14 @@ def head(name, last, **parameters):
 ids = lambda *lists: {r.id for some in lists for r in some}
 # what reads MAPS or both: notebook, last cell of its head, parameters, ids of what it learns from (None: nothing)
 DATA = {
+    "A_adapt": ("ax1aacb6", {"target": "disklavier"}, None),
     "A_beats": ("a2210001", {}, lambda b: len(b["performances"]("train")) == 1 and {"asap/Liszt/Sonata/A1"}),
     "A_collapse": ("aa86cc43", {}, lambda b: ids(b["paired"], b["sounds"], b["scores"])),
     "A_collapse_tied": ("7e42352d", {"every": 1}, lambda b: ids(b["paired"], b["sounds"], b["scores"])),
     "A_direct": ("e6a16786", {"farthest_m": 0.0}, lambda b: ids(b["features"]["paired"], b["performances"])),
     "A_pedal": ("2f480bb5", {"seed": 1}, lambda b: ids(b["by_role"]["paired"])),
     "A_peers": ("a0c1e004", {"tools": "amt_nb"}, None),
+    "A_robustness": ("ar000003", {}, None),
     "A_shift_detector": ("d9d8eb01", {"fit": False}, None),
     "A_shipped": ("e51bbb2c", {}, None),
     "A_table1_scaling": ("50863db4", {}, lambda b: ids(b["paired"], b["sounds"], b["scores"])),
