@@ -294,7 +294,8 @@ def add_model_options(parser) -> None:
         "--weights",
         type=filled,
         metavar="W",
-        help="weights: a .safetensors file or the name of one of the book (default: piano-100k)",
+        help="weights: piano (piano-100k, the default), any (guitars, strings, winds, voices, ensembles), another name of "
+        "the book, or a .safetensors file",
     )
     parser.add_argument(
         "--min-note-ms",
