@@ -231,15 +231,16 @@ def measure_heads(drawing: Drawing, measure, system: int, staves: list, facts: d
         rows.append((head, (note.get("id"), told.pitch, quarters.get(note.get("id"), np.nan), told.measure, -1)))
     return rows
 
-# %% ../../nbs/sheet/50_engraving.ipynb #27fcfdcd
+# %% ../../nbs/sheet/50_engraving.ipynb #51c8c74c
 @dataclass(frozen=True)
 class Measures:
-    """What the score says of its measures: number of each by its id, staff numbers by the ids of staves, and the signs
-    [(measure, kind)] of repeats and endings; a sign whose kind ends in '_end' or begins 'ending' stands where its kind says."""
+    """What the score says of its measures: number of each by its id, staff numbers by the ids of staves, kinds of the
+    repeats and endings of each measure, and the measures behind which no bar line is drawn."""
 
     number: dict
     staff: dict
     signs: dict
+    unlined: set
 
 
 def measure_facts(mei) -> Measures:
@@ -259,7 +260,8 @@ def measure_facts(mei) -> Measures:
         label = re.sub(r"\D.*", "", ending.get("n") or "") or "1"
         if first is not None:
             signs[number[first.get(XML_ID)]].append(f"ending_{label}")
-    return Measures(number, staff, signs)
+    unlined = {number[m.get(XML_ID)] for m in mei.iter(MEI + "measure") if m.get("right") == "invis"}
+    return Measures(number, staff, signs, unlined)
 
 
 def measure_signs(drawing: Drawing, measure, system: int, bar, staves: list, told: Measures, number: int) -> list:
@@ -288,9 +290,11 @@ def left_line(drawing: Drawing, measure, bar) -> float:
     places = [drawing.pixel(float(m[1]), 0)[0] for m in lines]
     return min([x for x in places if x < (bar[2] + bar[4]) / 2], default=bar[2])
 
-# %% ../../nbs/sheet/50_engraving.ipynb #ef0a1a6b
+# %% ../../nbs/sheet/50_engraving.ipynb #bb796292
 def page_truth(drawing: Drawing, style: PageStyle, told: Measures, facts: dict, quarters: dict) -> tuple:
-    """(PageLayout, NOTE table beside its heads, measure of each of its bars) of one page."""
+    """(PageLayout, NOTE table beside its heads, measure of each of its bars) of one page.
+
+    A measure behind which no bar line is drawn is one bar with the next; its number is that of the first."""
     staves, bars, heads, signs, measures = [], [], [], [], []
     for number, system in enumerate(drawing.systems):
         found = [(m, staff_rows(drawing, m, told.staff)) for m in classed(system, "measure")]
@@ -300,17 +304,22 @@ def page_truth(drawing: Drawing, style: PageStyle, told: Measures, facts: dict, 
         )
         if not found:
             continue
-        s = len({row[0] for row in staves})
+        s, open_bar = len({row[0] for row in staves}), False
         for place, name in enumerate(names):
             own = np.array([rows[name] for _, rows in found if name in rows])
             staves.append((s, place, own[:, 0].min(), own[:, 1].max(), own[0, 2], own[0, 3], 0))
         for measure, rows in found:
             box = np.array(list(rows.values()))
             top, bottom = min(row[4] for row in staves if row[0] == s), max(row[5] for row in staves if row[0] == s)
-            bars.append((s, len(bars), box[:, 0].min(), top, box[:, 1].max(), bottom))
-            measures.append(told.number[measure.get("id")])
+            measure_number, right = told.number[measure.get("id")], box[:, 1].max()
+            if open_bar:
+                bars[-1] = (*bars[-1][:4], right, bottom)
+            else:
+                bars.append((s, len(bars), box[:, 0].min(), top, right, bottom))
+                measures.append(measure_number)
+            open_bar = measure_number in told.unlined and measure is not found[-1][0]
             heads += measure_heads(drawing, measure, s, names, facts, quarters)
-            signs += measure_signs(drawing, measure, s, bars[-1], names, told, measures[-1])
+            signs += measure_signs(drawing, measure, s, bars[-1], names, told, measure_number)
     tables = (
         page_table(STAFF, staves),
         page_table(BAR, bars),
