@@ -1,0 +1,67 @@
+"""Weights for any instrument: they load by a short name, scenes keep their word, a net that grows forgets nothing."""
+
+import numpy as np
+import pytest
+import torch
+
+from amt_nb.notes import as_notes
+from amt_nb.transcription.any_instrument import AnyConfig, Mixture, grow, punctual
+from amt_nb.transcription.direct import HarmonicConfig, HarmonicNet
+from amt_nb.transcription.transcribe import load_model, transcribe, weights_file
+from amt_nb.workshop.decoding import DecodeConfig
+from amt_nb.workshop.expression import render_expressive
+from amt_nb.workshop.scenes import KINDS, Scene
+from amt_nb.workshop.settings import UserError
+from amt_nb.workshop.singing import Singer, sing
+
+
+def test_short_names_of_the_weights():
+    assert weights_file("any").is_file() and weights_file("any").stat().st_size < 6e6
+    assert weights_file("piano") == weights_file("piano-100k") == weights_file()
+    assert "no real recording" in load_model("any").card["labels"]
+
+
+def test_a_voice_with_vibrato_is_not_many_notes():
+    tune = as_notes([0.5, 1.5, 2.5], [1.5, 2.5, 3.8], [57, 60, 62], 95)
+    wave = sing(tune, 4.5, 3, Singer(vibrato_cents=80, drift_cents=5, out_of_tune_cents=3, scoop_share=0))
+    found = transcribe(wave, 16000, "any")
+    assert 3 <= len(found) <= 4 and {57, 60, 62} <= set(found["pitch"].tolist())
+
+
+@pytest.mark.parametrize("program", [0, 25, 40, 73])
+def test_onsets_are_punctual(program):
+    at = np.arange(0.5, 6.5, 0.5)
+    notes = as_notes(at, at + 0.45, 60 + np.arange(12) * 5 % 12, 95)
+    found = transcribe(render_expressive(notes, {0: program}, seconds=7.5), 16000, "any")
+    errors = [np.abs(found["onset_s"] - t).min() for t in at]
+    assert np.median(errors) < 0.02
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_scene_is_what_its_description_says(kind):
+    scene = Scene(kind, 5, 3.0, "bach/bwv66.6" if kind in ("ensemble", "choir", "struck") else None)
+    (wave, sr), notes = scene(), scene.notes()
+    assert sr == 16000 and abs(len(wave) / sr - 3) < 0.1 and np.isfinite(wave).all() and np.abs(wave).max() <= 1
+    assert np.array_equal(notes, scene.notes()) and not notes["instrument"].any() and np.array_equal(wave, scene()[0])
+
+
+def test_growing_keeps_the_outputs():
+    torch.manual_seed(1)
+    small = HarmonicNet(HarmonicConfig(width=8, memory=4)).eval()
+    large = grow(HarmonicNet(HarmonicConfig(width=12, memory=6)), small.state_dict(), 8, 4).eval()
+    x = torch.rand(1, 1, 32, 352) * 2 - 1
+    with torch.no_grad():
+        assert all(torch.allclose(small(x)[k], large(x)[k], atol=1e-5) for k in ("frame", "onset", "velocity"))
+    with pytest.raises(UserError, match="does not fit"):
+        grow(HarmonicNet(HarmonicConfig(width=8, memory=4)), large.state_dict(), 12, 6)
+
+
+def test_a_mixture_needs_something_to_draw_from():
+    with pytest.raises(UserError, match="none of"):
+        Mixture({}, AnyConfig())
+    with pytest.raises(UserError, match="any_shares"):
+        AnyConfig(shares=(1.0,))
+
+
+def test_punctual_without_a_match_moves_nothing():
+    assert punctual([], [], DecodeConfig(onset_shift_s=0.05)).onset_shift_s == 0
