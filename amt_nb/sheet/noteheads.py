@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PX', 'CORE', 'BODY', 'AROUND', 'HOLE', 'RING', 'BOTTOM_LINE', 'FOUND', 'ellipse', 'share_under', 'on_beams', 'stems',
            'at_side', 'head_scores', 'pick_heads', 'clef_of', 'staff_strip', 'room', 'system_heads', 'system_bars',
-           'is_stem', 'start_likeness', 'read_page', 'add_system']
+           'opens', 'is_stem', 'braces', 'read_page', 'add_system']
 
 # %% ../../nbs/sheet/52_noteheads.ipynb #b48ff0df
 import numpy as np
@@ -158,7 +158,7 @@ def system_heads(level: LevelPage, systems: list[list[Staff]], system: int) -> t
                 found.append((j, x[c], staff.top[int(x[c])] + (r / PX - above) * staff.space, step, kind))
     return np.array(found, FOUND), clefs
 
-# %% ../../nbs/sheet/52_noteheads.ipynb #7a304d87
+# %% ../../nbs/sheet/52_noteheads.ipynb #40af8fef
 def system_bars(
     level: LevelPage, system: list[Staff], heads: np.ndarray
 ) -> tuple[list[float], list[tuple[float, str]]]:
@@ -175,9 +175,8 @@ def system_bars(
     dots = [repeat_dots(level.ink, system, line) for line in lines]
     signs = [(line[0], "repeat_end") for line, (left, _) in zip(lines, dots) if left]
     signs += [(line[1], "repeat_start") for line, (_, right) in zip(lines, dots) if right]
-    if lines and lines[0][0] < x0 + 16 * space and not ((x > x0) & (x < lines[0][0])).any():
-        if dots[0][1] or lines[0][1] - lines[0][0] > 0.9 * space:
-            lines = lines[1:]
+    if lines and opens(lines[0], dots[0][1], x0, x, space):
+        lines = lines[1:]
     last = lines[-1][1] if lines else x0
     edges = [float(x0), *((a + b) / 2 for a, b in lines)]
     if not lines or (x1 - last > 2 * space and (x > last + 0.8 * space).any()):
@@ -185,26 +184,33 @@ def system_bars(
     return edges, sorted(signs)
 
 
+def opens(line: tuple[int, int], dots: bool, x0: float, x: np.ndarray, space: float) -> bool:
+    """Whether a system's first line is a repeat sign behind clef and signature: nothing but these before it, and dots
+    behind it within 9 spaces of the left end, or dots or a thick line and no heads before it within 16."""
+    none = not ((x > x0) & (x < line[0])).any() and line[0] < x0 + 16 * space
+    return (dots and (none or line[0] < x0 + 9 * space)) or (none and line[1] - line[0] > 0.9 * space)
+
+
 def is_stem(line: tuple[int, int], x: np.ndarray, space: float) -> bool:
-    """Whether a thin line has two heads or more where heads hang on a stem, 0.25 to 0.85 space beside it."""
-    beside = np.minimum(abs(x - line[0]), abs(x - line[1]))
-    return line[1] - line[0] < 0.75 * space and int(((beside > 0.25 * space) & (beside < 0.85 * space)).sum()) >= 2
+    """Whether a thin line has a chord of three heads or more at one side, 0.4 to 0.7 space away, as a stem has."""
+    sides = (line[0] - x, x - line[1])
+    return line[1] - line[0] < 0.75 * space and any(((d > 0.4 * space) & (d < 0.7 * space)).sum() >= 3 for d in sides)
 
-# %% ../../nbs/sheet/52_noteheads.ipynb #88c5615b
-def start_likeness(level: LevelPage, staves: list[Staff]) -> tuple[float, float]:
-    """(left, right) mean correlation of what stands in the first, and turned by half a turn in the last, 3.5 spaces of
-    every second staff: clefs are alike, last notes are not. 0, 0 with fewer than four staves."""
-    ends = ([], [])
-    for staff in staves:
-        strip, _ = staff_strip(level.ink, staff, 1.5, 1.5)
-        for side, end in enumerate((strip, strip[::-1, ::-1])):
-            ends[side].append(end[:, 5:40].reshape(7, 10, 7, 5).mean((1, 3)).ravel() if strip.shape[1] > 90 else None)
-    if len(staves) < 4 or any(e is None for e in ends[0]):
-        return 0.0, 0.0
-    alike = lambda end: np.mean([np.corrcoef(a, b)[0, 1] for a, b in zip(end, end[2:])])
-    return tuple(float(np.nan_to_num(alike(end))) for end in ends)
+# %% ../../nbs/sheet/52_noteheads.ipynb #8ffacc53
+def braces(level: LevelPage, systems: list[list[Staff]]) -> tuple[float, float]:
+    """(left, right) share of the rows of the systems that have ink 0.4 to 2.2 spaces outside their staves: a brace fills
+    most of them, and a page number or a slur few. The median of the systems."""
+    sides = []
+    for system in systems:
+        s = system[0].space
+        rows = slice(max(0, int(system[0].middle)), int(system[-1].middle + 4 * s))
+        x0, x1 = min(staff.x0 for staff in system), max(staff.x1 for staff in system)
+        left = level.ink[rows, max(0, int(x0 - 2.2 * s)) : max(0, int(x0 - 0.4 * s))]
+        right = level.ink[rows, int(x1 + 0.4 * s) : int(x1 + 2.2 * s)]
+        sides.append((left.any(1).mean(), right.any(1).mean()))
+    return tuple(float(side) for side in np.median(sides, axis=0))
 
-# %% ../../nbs/sheet/52_noteheads.ipynb #f287bb6c
+# %% ../../nbs/sheet/52_noteheads.ipynb #eccbe124
 def read_page(page: np.ndarray) -> PageLayout:
     """PageLayout of a grey page (H, W): staves, bars, filled and half noteheads with their steps, repeat signs and clefs.
 
@@ -214,9 +220,9 @@ def read_page(page: np.ndarray) -> PageLayout:
     height, width = np.asarray(page).shape
     if not systems:
         return empty_page(width, height)
-    left, right = start_likeness(level, [staff for system in systems for staff in system])
-    if right > left + 0.15:
-        raise UserError("this page stands on its head: its clefs are at the right; turn it by 180 degrees")
+    left, right = braces(level, systems)
+    if right > 0.6 and right > left + 0.3:
+        raise UserError("this page stands on its head: its braces are at the right; turn it by 180 degrees")
     tables = {"staves": [], "bars": [], "heads": [], "signs": []}
     for i, system in enumerate(systems):
         add_system(tables, level, systems, i)
