@@ -54,11 +54,11 @@ class AdaptConfig:
     least_support: Real[0, 1] = 0.45  # share of what is heard that the sound supports; speech has 0.36
     views: Whole[1, 5] = 3  # hearings, each at another pitch, that a label is the mean of
     shortest_s: Real[0, 5] = 0.09  # notes shorter than this are not believed
-    heard: Whole[0, 10**4] = 3  # crops a step of what was heard
-    rendered: Whole[0, 10**4] = 3  # of renderings by the learnt renderer
+    heard: Whole[0, 10**4] = 6  # crops a step of what was heard
+    rendered: Whole[0, 10**4] = 0  # of renderings by the learnt renderer: they judge, but taught nothing more
     control: Whole[0, 10**4] = 2  # of the piano
     crop_frames: Whole[16, 4096] = 128
-    renderings: Whole[1, 10**6] = 160  # crops rendered before the training
+    renderings: Whole[1, 10**6] = 80  # crops rendered before the training, a quarter to judge (20 at most)
     renderer_steps: Whole[1, 10**9] = 250  # of the renderer's own training
     pieces: Whole[2, 400] = 8  # of the piano's music
     piece_s: Real[1, 10**4] = 25.0  # seconds of each
@@ -126,7 +126,7 @@ def unlabelled_metrics(cqts: list, model: TranscriptionModel) -> dict[str, float
 # %% ../../nbs/transcription/24_adapting.ipynb #ad69f96e
 def refused(seconds: float, found: dict, config: AdaptConfig) -> str:
     """Why nothing can be learnt from `seconds` of sound of these `unlabelled_metrics`; '' where something can."""
-    if seconds < config.least_s:
+    if seconds < max(1, config.least_s):
         return f"{seconds:.1f} s of sound are too little: at least {config.least_s:g} s are needed, minutes are better"
     if found["notes_s"] < 0.3:
         return f"almost no notes are heard in it ({found['notes_s']:.2f} a second): silence, noise, or no pitches"
@@ -227,6 +227,14 @@ class Looks:
         best = int(np.argmax(self.seen)) if self.seen else 0
         return len(self.seen) - 1 - best >= self.patience
 
+    def state_dict(self) -> dict:
+        """What a checkpoint keeps: the scores seen."""
+        return {"seen": list(self.seen)}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Take back what `state_dict` gave."""
+        self.seen = list(state["seen"])
+
 # %% ../../nbs/transcription/24_adapting.ipynb #ade199ba
 def worse(before: dict, after: dict, config: AdaptConfig = AdaptConfig()) -> list[str]:
     """Reasons, in words, not to hand out weights: `unlabelled_metrics` and a `Looks.look` of before and after, one dict each."""
@@ -236,8 +244,12 @@ def worse(before: dict, after: dict, config: AdaptConfig = AdaptConfig()) -> lis
     for key, what in (("notes_s", "notes a second"), ("polyphony", "keys sound at once")):
         if not 0.5 <= ratio(key) <= 1.6:
             out.append(f"it collapsed: {after[key]:.2f} {what}, where there were {before[key]:.2f}")
-    for key, what in (("support", "the sound supports"), ("agreement", "a third higher it hears again")):
-        if after[key] < before[key] - 0.05:
+    # a Disklavier on which support fell by 0.036 lost five points of Frame F1; where guitars gained, it rose
+    for key, what, most in (
+        ("support", "the sound supports", 0.02),
+        ("agreement", "a third higher it hears again", 0.05),
+    ):
+        if after[key] < before[key] - most:
             out.append(f"{what} {100 * after[key]:.0f} % of its notes, {100 * before[key]:.0f} % before")
     for key, what in (("control", "note"), ("control_frame", "Frame")):
         if after[key] < before[key] - config.most_lost:
@@ -294,7 +306,7 @@ def _train(net, sources: dict, looks: Looks, config: AdaptConfig, seed: int, fol
     )
     batches = DirectBatches(sources, counts, config.crop_frames, seed, AugmentConfig())
     turn = [Turn("net", ("net",), steady_loss)]
-    return fit({"net": net}, turn, batches, train, folder, looks.validate, [looks], (), None, about)
+    return fit({"net": net}, turn, batches, train, folder, looks.validate, [looks], (looks,), None, about)
 
 
 def adapt(
@@ -312,9 +324,10 @@ def adapt(
     checkpoints; the same call goes on where it stopped. say: is told in a line what is done. UserError, before anything is
     learnt, for sound that nothing can be learnt from. Paper: [A §5.2].
     """
-    model, net = load_model(weights), load_net(weights)
+    model, net, seconds = load_model(weights), load_net(weights), sum(map(len, cqts)) / FPS
+    if why := refused(seconds, {}, config) if seconds < max(1, config.least_s) else "":
+        raise UserError(f"nothing to learn from: {why}")
     teach, check = excerpts(cqts, config.minutes)
-    seconds = sum(map(len, cqts)) / FPS
     say(f"listening to {sum(map(len, teach + check)) / FPS / 60:.1f} of {seconds / 60:.1f} min")
     found = unlabelled_metrics(check, model)
     if why := refused(seconds, found, config):
@@ -325,7 +338,7 @@ def adapt(
     with TemporaryDirectory() as own:
         folder = Path(folder or own)
         made = new_sound(heard, piano, config, seed, folder / "renderer")
-        least = max(1, len(made) // 8)
+        least = max(1, min(20, len(made) // 4))
         looks = Looks(model, made[:least], apart, config.patience)
         before = found | looks.look(model)
         say(f"teaching, {config.steps} steps at most")

@@ -21,11 +21,12 @@ TEACH_ADAPT = (
     "your own unlabelled recordings to weights for them",
     """\
 Teaches weights the sound of RECORDINGS (sound files, or folders of them) that nobody labelled, and writes weights for
-amt-nb transcribe. It listens to some minutes of them, learns how the instrument sounds, teaches the net with what was
-heard, with new music in that sound and with a piano that it is not to forget, and then checks what needs no label: no
-shift, no collapse, no less support by the sound, the piano not forgotten. Where a check fails, or there is nothing to
+amt-nb transcribe. It listens to some minutes of them, teaches the net with what it heard there and with a piano that it
+is not to forget, stops by new music in the instrument's sound, whose notes are known, and then checks what needs no
+label: no shift, no collapse, no less support by the sound, the piano not forgotten. Where a check fails, or there is nothing to
 learn from (silence, noise, speech, a few seconds), it says why, writes nothing, and its exit code is 1. Some minutes of
-one instrument in one room are best; one or two CPU minutes are needed, however many there are. Stopped by Ctrl-C or
+one instrument in one room are best, plucked or struck: where notes swell (voice, flute) their lengths gain and their
+beginnings do not. One or two CPU minutes are needed, however many recordings there are. Stopped by Ctrl-C or
 worse, the same command goes on where it was.""",
     """\
 examples:
@@ -102,7 +103,7 @@ def add_adapt(commands) -> None:
     parser.add_argument(
         "--weights", type=filled, metavar="W", help="to begin with: a file, or a name of the book (default: piano-100k)"
     )
-    parser.add_argument("--minutes", type=number(0.1, 600), metavar="M", help="listened to (default: 4)")
+    parser.add_argument("--minutes", type=number(0.1, 600), metavar="M", help="minutes listened to (default: 4)")
     parser.add_argument("--steps", type=whole(1, 10**6), metavar="N", help="of the training, at most (default: 32)")
     parser.add_argument("--seed", type=whole(0, 2**31), default=0, metavar="N", help="(default: %(default)s)")
     parser.add_argument("--cache", type=filled, metavar="FOLDER", help="of the run (default: cache of settings.ini)")
