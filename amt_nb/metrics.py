@@ -146,7 +146,7 @@ def note_score(notes, truth, onset_tol_s: float = 0.05, offset: bool = False) ->
     """Score over notes, see `note_counts`."""
     return score_from_counts(*note_counts(notes, truth, onset_tol_s, offset))
 
-# %% ../nbs/03_metrics.ipynb #b42b589e
+
 def note_f1(notes, truth, onset_tol_s: float = 0.05, offset: bool = False) -> float:
     """Note F1, 0..1; see `note_score`."""
     return note_score(notes, truth, onset_tol_s, offset).f1
@@ -169,7 +169,7 @@ def onset_pairs(notes, truth, onset_tol_s: float = 0.05) -> np.ndarray:
             i, j = i + (near or late[i, j] < 0), j + (near or late[i, j] > 0)
     return np.array(pairs, int).reshape(-1, 2)
 
-# %% ../nbs/03_metrics.ipynb #lag00003
+
 LAGS_S = tuple(lag / 1000 for lag in range(-20, 31, 5))  # a room is late, labels of keys are early
 
 

@@ -37,7 +37,9 @@ def test_a_neighbour_does_not_pull_a_chord():
     t = np.arange(32000)
     wave = tone(60, 20 + 0 * t) + tone(64, -15 + 0 * t) + tone(67, 5 + 0 * t)
     found = B.note_bends(wave, as_notes([0, 0, 0], 2, [60, 64, 67]), 16000)
-    assert np.abs([np.median(c) for c in found] - np.array([20, -15, 5])).max() < 15  # C4 has its fifth partial beside E4's fourth
+    assert (
+        np.abs([np.median(c) for c in found] - np.array([20, -15, 5])).max() < 15
+    )  # C4 has its fifth partial beside E4's fourth
 
 
 def test_silence_and_short_notes_stay_on_their_keys():

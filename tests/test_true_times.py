@@ -60,4 +60,6 @@ def test_the_shipped_piano_is_punctual_on_an_exact_rendering(program):
     assert scores["note_f1_best_lag"] > 0.9
     assert abs(scores["onset_bias_ms"]) <= 3
     pairs = onset_pairs(notes, truth)
-    assert abs(np.median(notes["offset_s"][pairs[:, 0]] - truth["offset_s"][pairs[:, 1]])) < 0.05  # a rendered note may fade before its key
+    assert (
+        abs(np.median(notes["offset_s"][pairs[:, 0]] - truth["offset_s"][pairs[:, 1]])) < 0.05
+    )  # a rendered note may fade before its key

@@ -16,7 +16,10 @@ FAMILIES = (
     ("latent_", "The paper's transcriber at [demo] size: pairs alone, and pairs with the cycle (A_table1_scaling)"),
     ("direct_", "The direct net: from labels, from rendered scores, from pseudo-labels (A_direct)"),
     ("unpaired_pays_", "Seconds of pairs with unpaired scores and sound, back-translated (A_unpaired_pays)"),
-    ("unpaired_mixture_", "Seconds of pairs with a SoundFont, a learnt renderer and heard sound in one batch (A_unpaired_pays)"),
+    (
+        "unpaired_mixture_",
+        "Seconds of pairs with a SoundFont, a learnt renderer and heard sound in one batch (A_unpaired_pays)",
+    ),
     ("table6_", "Table 6, several instruments, at [demo-multi] size (amt-nb sweep table6)"),
     ("unpaired_arrows_", "The four arrows of the cycle, one by one (A_unpaired_arrows)"),
     (("align_12k", "piano_100k"), "The weights that ship, as trained (A_direct)"),
