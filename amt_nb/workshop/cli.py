@@ -18,12 +18,12 @@ from pathlib import Path
 from .cli_adapt import add_adapt
 from .cli_data import add_evaluate, add_prepare, add_train
 from .cli_pages import are_pages, check_page_options, run_align_pages
-from .cli_notes import heard_pedal, json_text, write_notes
+from .cli_notes import add_note_options, heard_pedal, json_text, write_notes
 from .cli_score import add_score
 from .cli_sweep import add_sweep
 from .cli_options import Progress, add_command, add_force, check_output
 from .inputs import check_input
-from .cli_options import filled, fraction, plan, unheeded, weights_read, whole
+from .cli_options import add_tuning, filled, fraction, plan, unheeded, weights_read, whole
 from .extras import OPTIONS, check_options, needs
 from .page_files import page_range
 from .settings import UserError
@@ -73,12 +73,13 @@ def transcribe_one(recording: Path, paths: dict[str, Path], args) -> str:
     """Transcribes `recording` to the files `paths` (see `outputs_of`); returns the line that tells of it."""
     from amt_nb.workshop.files import atomic_write
     from amt_nb.transcription.transcribe import cqt_of, load_model, notes_of, stream_activations
+    from amt_nb.workshop.bends import note_bends
     from amt_nb.workshop.transcription_figures import write_picture, write_stereo
 
     started, bar = time.monotonic(), Progress(recording.name, args.progress)
     try:
         model = load_model(args.weights)
-        found = stream_activations(recording, None, model, bar)
+        found = stream_activations(recording, None, model, bar, args.tuning)
         notes = long_enough(notes_of(found, model, **decoding(args)), args.min_note_ms)
         if "picture" in paths:
             title = f"{printable(recording.name)}: {len(notes)} notes" + (
@@ -91,7 +92,8 @@ def transcribe_one(recording: Path, paths: dict[str, Path], args) -> str:
         if "json" in paths:
             atomic_write(paths["json"], json_text(notes, recording, found.seconds, weights, several).encode())
         pedal = heard_pedal(notes, recording, model, found.level_db) if args.pedal else None
-        write_notes(notes, paths, pedal, args.beats, several)
+        bends = note_bends(recording, notes) if args.bends else None
+        write_notes(notes, paths, pedal, args.beats, several, bends)
     finally:
         bar.close()
     remember(paths.values(), recording)
@@ -99,7 +101,8 @@ def transcribe_one(recording: Path, paths: dict[str, Path], args) -> str:
     if not len(notes):
         why = "no note was recognised" if found.sounding else "silence"
         print(printable(f"{recording}: {why}; {paths['midi']} is valid and empty"), file=sys.stderr)
-    return f"{len(notes)} notes of {found.seconds:.1f} s in {took:.1f} s"
+    tuned = f", tuned {found.cents:+.0f} cents from 440 Hz" if found.cents else ""
+    return f"{len(notes)} notes of {found.seconds:.1f} s{tuned} in {took:.1f} s"
 
 # %% ../../nbs/workshop/cli.ipynb #3181aae9
 def run_transcribe(args) -> int:
@@ -107,6 +110,8 @@ def run_transcribe(args) -> int:
     from amt_nb.transcription.transcribe import load_model
 
     check_options(args)
+    if args.bends and (args.beats or args.pedal):
+        raise UserError("--bends gives each note a channel of its own: not together with --beats or --pedal")
     extras = [kind for kind in EXTRAS if getattr(args, kind)]
     folder = is_folder(args.out, len(args.recordings) > 1)
     jobs = [(Path(r), outputs_of(Path(r), args.out, folder, extras)) for r in args.recordings]
@@ -207,7 +212,7 @@ def run_demo(args) -> int:
     paths = outputs_of(recording, args.out, folder, ["picture", "sound"])
     for path in paths.values():
         check_output(path, recording, read=weights_read(args), force=args.force, make=folder)
-    args.pedal = args.beats = False
+    args.pedal = args.beats = args.bends = False
     line = transcribe_one(recording, paths, args)
     print(
         f"recording  {printable(recording)}\nMIDI       {printable(paths['midi'])}  {line.split(' in ')[0]}\n"
@@ -238,6 +243,7 @@ examples:
   amt-nb transcribe disc/*.flac -o notes/ --picture     writes a .mid and a .png for each into notes/
   amt-nb transcribe take.wav --min-note-ms 60           leaves out notes shorter than 60 ms
   amt-nb transcribe take.wav --onset-threshold 0.2      finds more notes, and more wrong ones (piano-100k's own: 0.3)
+  amt-nb transcribe song.ogg --bends                    a voice glides: pitch bends, a channel a note
   amt-nb transcribe take.wav --force                    replaces take.mid, whoever wrote it""",
     ),
     "demo": (
@@ -317,6 +323,7 @@ def add_model_options(parser) -> None:
         help="a key sounds from this probability on, 0..1 "
         f"(default: {default.get('frame_threshold', 'as the weights say')})",
     )
+    add_tuning(parser)
     parser.add_argument("--no-progress", dest="progress", action="store_false", help="say nothing until it is done")
 
 # %% ../../nbs/workshop/cli.ipynb #841e5b86
@@ -335,17 +342,7 @@ def add_transcribe(commands) -> None:
     parser.add_argument(
         "--sound", action="store_true", help="also OUT.stereo.ogg: left the recording, right the transcription"
     )
-    parser.add_argument("--csv", action="store_true", help="also OUT.csv: one line a note")
-    parser.add_argument("--json", action="store_true", help="also OUT.json")
-    parser.add_argument(
-        "--musicxml",
-        action="store_true",
-        help="also OUT.musicxml: a score, keyboards on two staves, notes on the nearest beat's parts",
-    )
-    parser.add_argument("--pedal", action="store_true", help="with the sustain pedal, where one is heard (a sketch)")
-    parser.add_argument(
-        "--beats", action="store_true", help="with a tempo map and bars; the table gets bar and beat; no note moves"
-    )
+    add_note_options(parser)
     add_force(parser)
     add_model_options(parser)
 
