@@ -448,9 +448,10 @@ def read_systems(page: np.ndarray) -> tuple[LevelPage, list[list[Staff]]]:
     ink = ink_of(page)
     spaces = staff_spaces(ink)
     upright = longest_staff(ink, spaces)
-    if upright < 12 and longest_staff(ink.T, staff_spaces(ink.T)) > upright + 4:
+    on_side = longest_staff(ink.T, staff_spaces(ink.T)) if upright < 12 else 0
+    if on_side >= 12:
         raise UserError("this page lies on its side: turn it by 90 degrees")
-    if not upright:
+    if not upright or (upright < 12 and spaces[0] < SMALLEST_SPACE):  # specks at equal distances are no staff
         return level_page(ink, 0.0), []
     if spaces[0] < SMALLEST_SPACE:
         raise UserError(

@@ -1,0 +1,105 @@
+"""The reader of pages on engraved scores, exact, straight and spoilt; what it refuses."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from amt_nb.sheet.noteheads import read_page
+from amt_nb.workshop.pages import FILLED
+from amt_nb.workshop.settings import UserError
+
+KERN = "**kern\t**kern\n*clefF4\t*clefG2\n*M4/4\t*M4/4\n=1\t=1\n{}*-\t*-\n"
+
+
+@pytest.fixture(scope="module")
+def engraved(tmp_path_factory):
+    """(grey page, its true layout) of 24 bars of quarters in both hands."""
+    engraving = pytest.importorskip("amt_nb.sheet.engraving")
+    pytest.importorskip("verovio")
+    rng = np.random.default_rng(0)
+    bass, treble = ["C", "D", "E", "F", "G", "A", "B"], ["c", "d", "e", "f", "g", "a", "b"]
+    bars = []
+    for bar in range(24):
+        notes = "".join(f"4{rng.choice(bass)}\t4{rng.choice(treble)}\n" for _ in range(4))
+        bars.append(notes + f"={bar + 2}\t={bar + 2}\n")
+    path = tmp_path_factory.mktemp("score") / "quarters.krn"
+    path.write_text(KERN.format("".join(bars)))
+    made = engraving.engrave(path)
+    return engraving.page_image(made.drawings[0]), made.pages[0]
+
+
+def steps_per_bar(layout):
+    heads = layout.heads[layout.heads["kind"] == FILLED]
+    inside = lambda bar: (heads["system"] == bar["system"]) & (heads["x"] >= bar["x0"]) & (heads["x"] < bar["x1"])
+    return [sorted(heads["step"][inside(bar)].tolist()) for bar in layout.bars]
+
+
+def turned(page, slope):
+    rows, columns = np.indices(page.shape)
+    y = np.round(rows - slope * (columns - page.shape[1] / 2)).astype(int)
+    x = np.round(columns + slope * (rows - page.shape[0] / 2)).astype(int)
+    inside = (y >= 0) & (y < page.shape[0]) & (x >= 0) & (x < page.shape[1])
+    return np.where(inside, page[y % page.shape[0], x % page.shape[1]], 255).astype(np.uint8)
+
+
+def shaded(page):
+    return (page * np.linspace(0.45, 1, page.shape[1])).astype(np.uint8)
+
+
+def bordered(page):
+    out = page.copy()
+    out[:, :20] = out[:, -15:] = 0
+    return out
+
+
+@pytest.mark.parametrize("spoilt", [lambda p: p, shaded, bordered])
+def test_an_engraved_page_is_read_exactly(engraved, spoilt):
+    page, truth = engraved
+    found = read_page(spoilt(page))
+    assert found.systems == truth.systems and len(found.staves) == len(truth.staves)
+    assert found.bars["system"].tolist() == truth.bars["system"].tolist()
+    assert steps_per_bar(found) == steps_per_bar(truth)
+
+
+def test_an_engraved_page_turned_by_a_degree_keeps_its_bars_and_97_of_100_heads(engraved):
+    page, truth = engraved
+    found = read_page(turned(page, 0.015))
+    assert found.bars["system"].tolist() == truth.bars["system"].tolist()
+    both = [Counter(a) & Counter(b) for a, b in zip(steps_per_bar(found), steps_per_bar(truth))]
+    assert sum(sum(c.values()) for c in both) >= 0.97 * max(len(truth.heads), len(found.heads))
+
+
+def test_bars_and_heads_lie_where_they_were_engraved(engraved):
+    page, truth = engraved
+    found = read_page(page)
+    assert np.abs(found.bars["x1"] - truth.bars["x1"]).max() < 4
+    order = lambda heads: np.sort(heads, order=("system", "staff", "x"))
+    read, drawn = order(found.heads), order(truth.heads)
+    assert len(read) == len(drawn) and np.abs(read["x"] - drawn["x"]).max() < 3
+    assert np.abs(read["y"] - drawn["y"]).max() < 2
+
+
+def test_a_page_without_staves_is_empty():
+    title = np.full((400, 300), 255, np.uint8)
+    title[50:60, 80:220] = title[100:104, 100:200] = 0
+    for page in (np.full((400, 300), 255, np.uint8), title):
+        assert read_page(page).systems == 0
+
+
+@pytest.mark.parametrize(
+    "page, line", [(np.zeros((3, 100, 100)), "one grey picture"), (np.zeros((5, 100), np.uint8), "64 x 64")]
+)
+def test_what_is_no_page_is_refused(page, line):
+    with pytest.raises(UserError, match=line) as error:
+        read_page(page)
+    assert "\n" not in str(error.value)
+
+
+def test_a_page_on_its_side_and_a_small_one_are_refused(engraved):
+    page, _ = engraved
+    with pytest.raises(UserError, match="on its side"):
+        read_page(np.rot90(page))
+    small = page[: len(page) // 2 * 2, : page.shape[1] // 2 * 2].reshape(len(page) // 2, 2, -1, 2).mean((1, 3))
+    with pytest.raises(UserError, match="pixels apart"):
+        read_page(small)
