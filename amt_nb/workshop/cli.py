@@ -17,7 +17,7 @@ from pathlib import Path
 
 from .cli_adapt import add_adapt
 from .cli_data import add_evaluate, add_prepare, add_train
-from .cli_pages import are_pages, check_page_options, run_align_pages
+from .cli_pages import are_pages, check_page_options, page_range, run_align_pages
 from .cli_notes import add_note_options, heard_pedal, json_text, write_notes
 from .cli_score import add_score
 from .cli_sweep import add_sweep
@@ -25,7 +25,6 @@ from .cli_options import Progress, add_command, add_force, check_output
 from .inputs import check_input
 from .cli_options import add_tuning, filled, fraction, plan, unheeded, weights_read, whole
 from .extras import OPTIONS, check_options, needs
-from .page_files import page_range
 from .settings import UserError
 from .terminal import complain, printable, safe_streams, stop_on_signals, warn_in_a_line
 from .written import remember
