@@ -29,6 +29,7 @@ DOORS = (
     "workshop.cli_data",
     "workshop.cli_score",
     "workshop.cli_notes",
+    "workshop.cli_pages",
     "workshop.cli_sweep",
 )  # import everything, imported by each other alone
 
