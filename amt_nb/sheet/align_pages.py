@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ..alignment.align import IN_TUNE_CENTS, clock, opened
+from ..alignment.align import clock, opened
 from ..alignment.jump_dtw import PathConfig, deviation, recording_cells, score_cells, segments_of, sides
 from ..alignment.refinement import detected_onsets, expected_onsets, explained, frames_of, logistic
 from ..alignment.refinement import placed_segments
@@ -34,7 +34,7 @@ from ..transcription.transcribe import activations, load_model
 from ..workshop.grids import FPS, PITCH_MIN
 from ..workshop.settings import Real, UserError, Whole
 from ..workshop.threads import products_on_one_core
-from ..workshop.tuning import retuned, tuning_cents
+from ..workshop.tuning import IN_TUNE_CENTS, retuned, tuning_cents
 
 # %% ../../nbs/sheet/56_align_pages.ipynb #38107ba4
 @dataclass(frozen=True)

@@ -183,6 +183,10 @@ REFERENCES = {
         "arXiv:2204.13668"),
     "Kosta, Bandtlow and Chew 2018": Reference("K. Kosta, O. F. Bandtlow, E. Chew", "MazurkaBL: score-aligned "
         "loudness, beat, and expressive markings data for 2000 Chopin mazurka recordings", 2018, "TENOR", ""),
+    "Shan and Tsai 2020": Reference("M. Shan, T. J. Tsai", "Improved handling of repeats and jumps in audio-sheet "
+        "image synchronization", 2020, "ISMIR", ""),
+    "Cardoso and Rebelo 2010": Reference("J. S. Cardoso, A. Rebelo", "Robust staffline thickness and distance "
+        "estimation in binary and gray-level music scores", 2010, "ICPR", ""),
 }
 # fmt: on
 
