@@ -446,3 +446,59 @@ def test_data_sets_as_their_authors_pack_them(tmp_path, places):
     assert found >= {"asap/Bach/Fugue/bwv_846/Shi05M", "asap/Chopin/Etudes_op_10/1/HSU02"}
     with pytest.raises(UserError, match="no row of .*metadata.csv has its MIDI files and their annotations"):
         head("B_networks", "68e4faca", maps=places["packed"], asap=archive)
+
+
+def page_folder(root):
+    """Two movements engraved as a folder of scans is laid out; of the second nobody trusts the bars of a system."""
+    from PIL import Image
+
+    from amt_nb.sheet.engraving import engrave, page_image
+
+    for folder in ("pages", "boxes", "kern"):
+        (root / folder).mkdir(parents=True)
+    letters = np.array(list("cdefgab"))
+    table = ["name,pages,role"]
+    for k, name in enumerate(("nobody_first", "somebody_second")):
+        drawn = np.random.default_rng(k).choice(letters, (20, 4))
+        bars = [
+            f"={b + 2}\t={b + 2}\n".join(["".join(f"4{n.upper()}\t4{n}\n" for n in bar), ""])
+            for b, bar in enumerate(drawn)
+        ]
+        kern = root / "kern" / f"{name}.krn"
+        kern.write_text("**kern\t**kern\n*clefF4\t*clefG2\n*M4/4\t*M4/4\n=1\t=1\n" + "".join(bars) + "*-\t*-\n")
+        made = engrave(kern)
+        boxes = ["page,system,bar,x0,y0,x1,y1,verified,part,measure"]
+        staves = ["page,system,staff,y_top,y_bottom,x0,x1,slope"]
+        for p, (page, drawing, numbers) in enumerate(zip(made.pages, made.drawings, made.measures), 1):
+            Image.fromarray(page_image(drawing)).save(root / "pages" / f"{name}-{p:02}.png")
+            for bar, n in zip(page.bars, numbers):
+                if k == 0 or bar["system"]:
+                    where = ",".join(f"{bar[e]:.1f}" for e in ("x0", "y0", "x1", "y1"))
+                    boxes.append(f"{p},{bar['system'] + 1},{n + 1},{where},1,0,{n}")
+                elif not [b for b in boxes if b.startswith(f"{p},1,")]:
+                    boxes.append(f"{p},1,,,,,,0,,")
+            for s in page.staves:
+                where = ",".join(f"{s[e]:.1f}" for e in ("y_top", "y_bottom", "x0", "x1", "slope"))
+                staves.append(f"{p},{s['system'] + 1},{s['staff'] + 1},{where}")
+        (root / "boxes" / f"{name}.csv").write_text("\n".join(boxes) + "\n")
+        (root / "boxes" / f"{name}.staves.csv").write_text("\n".join(staves) + "\n")
+        table.append(f"{name},{len(made.pages)},layout")
+    (root / "pieces.csv").write_text("\n".join(table) + "\n")
+    return root
+
+
+def test_the_reader_of_pages_is_judged_on_a_folder_of_them(tmp_path):
+    pytest.importorskip("verovio")
+    folder = page_folder(tmp_path / "scans")
+    found = head("B_page_layout", "b1a90009", pages=folder, record="page_layout")["measured"]
+    assert list(found) == ["all", "nobody", "somebody"]
+    every = found["all"]
+    assert every["movements"] == 2 and every["not_trusted"] == 1
+    assert found["nobody"]["written"] == 160 > found["somebody"]["written"] > 0
+    assert every["movements_equal"] == every["bars_equal"] == 1 and every["f1"] > 0.99
+    record = json.loads((tmp_path / "nbs" / "results" / "page_layout_layout.json").read_text())
+    assert [run["id"] for run in record["runs"]][0] == "read_page_layout"
+    for wrong, line in (({"pages": tmp_path / "nowhere"}, "pieces.csv"), ({"role": "none"}, "no movement")):
+        with pytest.raises(UserError, match=line) as refused:
+            head("B_page_layout", "b1a90003", **{"pages": folder, **wrong})
+        assert "\n" not in str(refused.value)
