@@ -145,7 +145,7 @@ def pdf_pages(path, numbers=None) -> Iterator[PageImage]:
 def count_pages(path) -> int:
     """How many pages a file has, none of them read; UserError for what is no page."""
     path = check_input(path, "page")
-    needs("reading pages", "pypdfium2", "PIL", "scipy")
+    needs("reading pages", "pypdfium2", "PIL")
     if path.stat().st_size == 0:
         raise UserError(f"{path} is empty")
     with path.open("rb") as file:
