@@ -106,6 +106,14 @@ def test_what_a_chapter_stands_on_is_said_under_its_title(path):
 
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=ids)
+def test_generated_cells_stand_once(path):
+    """A copied chapter keeps no second line on what it stands on and no second cell that installs the book."""
+    texts = [source for _, source in house.cells(path)]
+    for start in ("*Stands on*", "#| hide\n# Where the book is not installed"):
+        assert sum(text.startswith(start) for text in texts) <= 1, start
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=ids)
 def test_a_chapter_has_one_subject(path):
     code = [s for kind, s in house.cells(path) if kind == "code" and "Where the book is not installed yet" not in s]
     words = sum(len(s.split()) for kind, s in house.cells(path)[2:] if kind == "markdown" and "| " not in s)
