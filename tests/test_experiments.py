@@ -218,7 +218,11 @@ CASES = {
     "B_networks_real": "e6503f98",
     "B_table1": "aca32edb",
 }
-ALONE = {"B_cases_asap": "75228548", "B_cases_maps": "ca5e000a"}  # read ASAP alone; MAPS and A-MAPS
+ALONE = {  # read ASAP alone; MAPS and A-MAPS; MAPS and scans of pages
+    "B_cases_asap": "75228548",
+    "B_cases_maps": "ca5e000a",
+    "B_pages_real": "bpr00006",
+}
 
 
 def test_every_experiment_is_tried_here():
@@ -345,6 +349,52 @@ def test_cases_of_maps_refuse_what_they_cannot_use(places, tmp_path):
         with pytest.raises(UserError, match=said) as refused:
             head("B_cases_maps", ALONE["B_cases_maps"], **(given | change))
         assert "\n" not in str(refused.value)
+
+
+def scans_folder(root, recording):
+    """Two pages of two systems of four bars, the first page played twice, two seconds a bar."""
+    for folder in ("pages", "boxes", "downbeats"):
+        (root / folder).mkdir(parents=True)
+    boxes, order = ["page,system,bar,x0,y0,x1,y1,verified,part,measure"], [*range(8), *range(16)]
+    for m in range(16):
+        x0 = 100 + 200 * (m % 4)
+        boxes.append(f"{m // 8 + 1},{m // 4 % 2 + 1},{m + 1},{x0},100,{x0 + 200},200,1,0,{m}")
+    rows = [f"{k},{m + 1},{4 * m},{0.5 + 2 * k},0,{m},1" for k, m in enumerate(order)] + ["end,,64,48.5,0,,0"]
+    (root / "boxes" / "tune.csv").write_text("\n".join(boxes) + "\n")
+    header = "bar_played,bar,score_quarter,recording_s,part,measure,exact"
+    (root / "downbeats" / f"{recording.removeprefix('MAPS_MUS-')}.csv").write_text("\n".join([header, *rows]) + "\n")
+    (root / "pieces.csv").write_text(f"name,role,recordings\ntune,real_val,{recording}\nother,real_val,\n")
+    return root
+
+
+@pytest.mark.parametrize("layout", ["packed", "published"])
+def test_recordings_on_scans_are_judged_bar_by_bar(layout, places, tmp_path):
+    scans = scans_folder(tmp_path / "scans", "MAPS_MUS-scn15_11_ENSTDkAm")
+    given = {"folder": scans, "maps": places[layout]}
+    bound = head("B_pages_real", ALONE["B_pages_real"], **given)
+    truth, shares = bound["Truth"]("tune", "scn15_11_ENSTDkAm"), ["right_bar", "within_one", "right_system"]
+    judge = lambda rows: bound["judged"](truth, list(rows))
+    row = lambda at, page, system, x: {"recording_s": at, "page": page, "system": system, "x": x}
+    assert [judge(bound["right_rows"](truth))[k] for k in shares] == [1, 1, 1]
+    late = judge(bound["right_rows"](truth, 2.0))  # a bar late: before the first row the place is its own
+    assert late["right_bar"] == pytest.approx(1 / 24) and late["within_one"] == 1 and late["under_1_s"] < 0.03
+    assert judge([row(0.0, 1, 1, 250.0)]) == pytest.approx(
+        {"right_bar": 2 / 24, "within_one": 5 / 24, "right_system": 8 / 24, "under_0.5_s": 20 / 480}
+        | {"under_1_s": 40 / 480, "under_2_s": 75 / 480},
+        abs=0.005,
+    )
+    assert judge([row(0.0, 3, 1, 250.0)]) == dict.fromkeys([*shares, "under_0.5_s", "under_1_s", "under_2_s"], 0)
+    for change, said in (
+        ({"folder": tmp_path}, "folder: .* has no pieces.csv"),
+        ({"role": "real_test"}, "folder: no piece of role real_test in .* has a recording"),
+        ({"only": "other"}, "folder: no piece of role real_val in .* has a recording other"),
+    ):
+        with pytest.raises(UserError, match=said) as refused:
+            head("B_pages_real", ALONE["B_pages_real"], **(given | change))
+        assert "\n" not in str(refused.value)
+    (scans / "pieces.csv").write_text("name,role,recordings\ntune,real_val,MAPS_MUS-absent\n")
+    with pytest.raises(UserError, match="folder: MAPS_MUS-absent is neither in .*recordings nor"):
+        head("B_pages_real", ALONE["B_pages_real"], **given)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -37,6 +37,7 @@ FAMILIES = (
     ("networks_", "Alignment networks, 400 steps, 2,000 steps, on whole performances, on real recordings (B_networks)"),
     ("baselines_", "Networks of the learnt baselines (B_table1_baselines)"),
     ("align_bench", "amt-nb align on real recordings (B_align)"),
+    ("pages_real", "Real recordings on scanned pages (B_pages_real)"),
     ("table1_", "Table I on real recordings (B_table1)"),
     ("asap_", "Table I on performances of ASAP (B_table1)"),
     ("soft_dtw", "Speed and accuracy of soft-DTW (benchmarks/soft_dtw_bench.py)"),
@@ -45,6 +46,7 @@ MAIN = (
     *((role, f"{what}_f1") for role in ("real_val", "real_test") for what in ("frame", "note")),
     *((role, "within_100") for role in ("as_played", "structure", "repeat", "skip", "both")),
     *((role, k) for role in ("real_val", "real_test", "asap") for k in ("correlation_in_recording", "beat_f1")),
+    *(("pages", k) for k in ("right_bar", "under_1_s")),
     *(("held_out", k) for k in ("precision", "recall", "loss")),
 )
 
