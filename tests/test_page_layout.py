@@ -103,3 +103,10 @@ def test_a_page_on_its_side_and_a_small_one_are_refused(engraved):
     small = page[: len(page) // 2 * 2, : page.shape[1] // 2 * 2].reshape(len(page) // 2, 2, -1, 2).mean((1, 3))
     with pytest.raises(UserError, match="pixels apart"):
         read_page(small)
+
+
+def test_noise_is_no_music():
+    noise = np.random.default_rng(0).integers(0, 255, (400, 300), np.uint8)
+    with pytest.raises(UserError, match="not music") as error:
+        read_page(noise)
+    assert "\n" not in str(error.value)

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PX', 'CORE', 'BODY', 'AROUND', 'HOLE', 'RING', 'BOTTOM_LINE', 'FOUND', 'ellipse', 'share_under', 'on_beams', 'stems',
-           'at_side', 'head_scores', 'pick_heads', 'clef_of', 'staff_strip', 'room', 'system_heads', 'system_bars',
-           'opens', 'is_stem', 'braces', 'read_page', 'add_system']
+           'at_side', 'head_scores', 'on_grid', 'pick_heads', 'clef_of', 'staff_strip', 'room', 'without_thick_lines',
+           'system_heads', 'system_bars', 'opens', 'is_stem', 'braces', 'read_page', 'add_system']
 
 # %% ../../nbs/sheet/52_noteheads.ipynb #b48ff0df
 import numpy as np
@@ -94,14 +94,25 @@ def head_scores(strip: np.ndarray) -> dict[int, np.ndarray]:
     return {FILLED: filled, HALF: np.where(own & (ring > 0.8) & (hole < 0.6) & (half > 0.35), half, 0)}
 
 
+def on_grid(scores: dict[int, np.ndarray], above: float) -> dict[int, np.ndarray]:
+    """The scores (R, C) on the rows of lines and spaces, each the mean of three rows, and 0 between them, where no head
+    stands. above: spaces over the top line, as in `staff_strip`. Chapter 52."""
+    first, out = round(above * PX) % (PX // 2), {}
+    for kind, s in scores.items():
+        padded = np.pad(s, ((1, 1), (0, 0)))
+        out[kind] = np.zeros_like(s)
+        out[kind][first :: PX // 2] = ((padded[:-2] + padded[1:-1] + padded[2:]) / 3)[first :: PX // 2]
+    return out
+
+
 def pick_heads(scores: dict[int, np.ndarray]) -> list[tuple[int, int, int]]:
-    """[(row, column, kind)] of heads, the surest first; none within 0.6 space above or below and 0.9 beside another."""
+    """[(row, column, kind)] of heads, the surest first; none within 0.9 space above, below or beside another."""
     rows = [(s[r, c], r, c, kind) for kind, s in scores.items() for r, c in zip(*np.nonzero(s > 0))]
     taken, out = np.zeros(next(iter(scores.values())).shape, bool), []
     for _, r, c, kind in sorted(rows, key=lambda row: -row[0]):
         if not taken[r, c]:
             out.append((int(r), int(c), kind))
-            taken[max(0, r - 6) : r + 7, max(0, c - 9) : c + 10] = True
+            taken[max(0, r - 9) : r + 10, max(0, c - 9) : c + 10] = True
     return out
 
 # %% ../../nbs/sheet/52_noteheads.ipynb #c561e470
@@ -142,18 +153,27 @@ def room(systems: list[list[Staff]], system: int, staff: int) -> tuple[float, fl
     return tuple(out)
 
 
+def without_thick_lines(strip: np.ndarray, above: float) -> np.ndarray:
+    """The strip without what is 0.4 spaces wide and filled through the whole staff: thick bar lines look like heads with
+    stems."""
+    through = strip[round(above * PX) : round((above + 4) * PX)].mean(0) > 0.9
+    thick = np.convolve(through, np.ones(5), "same") >= 4
+    return strip & ~(np.convolve(thick, np.ones(5), "same") > 0)
+
+
 FOUND = np.dtype([("staff", "i4"), ("x", "f4"), ("y", "f4"), ("step", "i2"), ("kind", "i1")])
 
 
 def system_heads(level: LevelPage, systems: list[list[Staff]], system: int) -> tuple[np.ndarray, list[str]]:
-    """(FOUND table of a system's heads on the level page, its clefs one a staff); none in the width of the clef."""
+    """(FOUND table of a system's heads on the level page, its clefs one a staff); none in the width of the clef, 3.4 spaces."""
     found, clefs = [], []
     for j, staff in enumerate(systems[system]):
         above, below = room(systems, system, j)
         strip, x = staff_strip(level.ink, staff, above, below)
         clefs.append(clef_of(strip, above))
-        for r, c, kind in pick_heads(head_scores(strip)):
-            if c >= 2.8 * PX:
+        scores = head_scores(without_thick_lines(strip, above))
+        for r, c, kind in pick_heads(on_grid(scores, above)):
+            if c >= 3.4 * PX:
                 step = BOTTOM_LINE[clefs[-1]] + round((4 - r / PX + above) * 2)
                 found.append((j, x[c], staff.top[int(x[c])] + (r / PX - above) * staff.space, step, kind))
     return np.array(found, FOUND), clefs

@@ -455,7 +455,7 @@ def read_systems(page: np.ndarray) -> tuple[LevelPage, list[list[Staff]]]:
         return level_page(ink, 0.0), []
     if spaces[0] < SMALLEST_SPACE:
         raise UserError(
-            f"the staff lines are {spaces[0]:.1f} pixels apart, at least {SMALLEST_SPACE} are needed: a larger picture?"
+            f"not music, or too small: its lines are {spaces[0]:.1f} pixels apart, at least {SMALLEST_SPACE} are needed"
         )
     level = level_page(without_blots(ink, spaces[0]), page_slope(*strip_means(ink)))
     return level, find_systems(level.ink, find_staves(level.ink, spaces))
