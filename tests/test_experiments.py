@@ -36,6 +36,7 @@ from amt_nb.workshop.held_out import (
 from amt_nb.workshop.midi import read_midi, write_midi
 from amt_nb.workshop.recordings import Recording, by_role
 from amt_nb.workshop.settings import UserError, paths
+from amt_nb.workshop.weights import read_weights
 
 ROOT = Path(__file__).resolve().parents[1]
 SECONDS, SR = 6.0, 16000
@@ -185,6 +186,7 @@ ids = lambda *lists: {r.id for some in lists for r in some}
 # what reads MAPS or both: notebook, last cell of its head, parameters, ids of what it learns from (None: nothing)
 DATA = {
     "A_adapt": ("ax1aacb6", {"target": "disklavier"}, None),
+    "A_any": ("aany0008", {}, lambda b: ids(b["paired"], b["performances"])),
     "A_beats": ("a2210001", {}, lambda b: len(b["performances"]("train")) == 1 and {"asap/Liszt/Sonata/A1"}),
     "A_collapse": ("aa86cc43", {}, lambda b: ids(b["paired"], b["sounds"], b["scores"])),
     "A_collapse_tied": ("7e42352d", {"every": 1}, lambda b: ids(b["paired"], b["sounds"], b["scores"])),
@@ -395,6 +397,50 @@ def test_recordings_on_scans_are_judged_bar_by_bar(layout, places, tmp_path):
     (scans / "pieces.csv").write_text("name,role,recordings\ntune,real_val,MAPS_MUS-absent\n")
     with pytest.raises(UserError, match="folder: MAPS_MUS-absent is neither in .*recordings nor"):
         head("B_pages_real", ALONE["B_pages_real"], **given)
+
+
+TINY_ANY = {
+    **dict(scenes="guitar:1,voice:1", held_scenes="guitar:1,voice:1", scene_s=5, held_s=5, pieces=1, excerpt_s=4),
+    **dict(choose_on=2, steps="2,1", rates="1e-3,1e-3", fonts="default", held_out="default"),
+}
+
+
+def test_weights_for_any_instrument_from_end_to_end(places, tmp_path, capsys):
+    given = {"maps": places["packed"], "asap": places["folder"], "folder": tmp_path / "run", **TINY_ANY}
+    where = {"weights": tmp_path / "w.safetensors", "record": "any_tiny"}
+    bound = head("A_any", "aany0016", **given, **where, without="bends,wear")
+    assert "is no new instrument" in capsys.readouterr().out
+    assert {k: len(v) for k, v in bound["features"].items()} == {"paired": 2, "piano": 1, "guitar": 1, "voice": 1}
+    played = bound["recordings"]["guitar"][0].audio
+    assert all("bend" not in c for part in played._parts() for c in part.curves.values()) and played.wear.dry_share == 1
+    record = json.loads((tmp_path / "nbs" / "results" / "any_tiny.json").read_text())
+    assert set(record["runs"][0]["metrics"]) == {"held_out", "held_out guitar", "held_out voice", "real_val"}
+    state, header, card = read_weights(where["weights"])
+    assert card["without"] == "bends, wear" and card["steps"] == 3 and header["harmonic"]["width"] == 48
+    dates = {p: p.stat().st_mtime_ns for p in (tmp_path / "run").glob("stage*/log.jsonl")}
+    again = head("A_any", "aany0011", **given, without="bends,wear")
+    assert len(dates) == 2 and all(p.stat().st_mtime_ns == d for p, d in dates.items())  # nothing is trained twice
+    for k, v in again["history"].models["net"].state_dict().items():
+        assert np.array_equal(v.numpy().astype(state[f"net.{k}"].dtype), state[f"net.{k}"]), k
+
+
+def test_weights_for_any_instrument_say_what_is_missing(places, tmp_path, capsys, monkeypatch):
+    given = {"maps": places["packed"], "asap": places["folder"], "font_folders": tmp_path, "without": "piano,voice"}
+    monkeypatch.setenv("PATH", str(tmp_path))
+    bound, said = head("A_any", "aany0008", **given), capsys.readouterr().out
+    assert bound["performances"] == [] and "voice" not in bound["wanted"] and bound["teaching_fonts"] == [None, None]
+    assert "FluidR3_GM.sf2 (Debian's package fluid-soundfont-gm)" in said and "timidity and freepats" in said
+    for change, line in (
+        ({"without": "kazoo"}, "without: there is no 'kazoo'"),
+        ({"scenes": "kazoo:1"}, "scenes: no kind of scene 'kazoo'"),
+        ({"held_scenes": "guitar"}, "held_scenes: 'guitar' is no list of KIND:NUMBER"),
+        ({"steps": "3,4"}, "steps, rates: '3,4'"),
+        ({"fonts": "kazoo.sf2"}, "fonts: no SoundFont kazoo.sf2"),
+        ({"held_out": "kazoo.sf2"}, "held_out: no SoundFont kazoo.sf2"),
+    ):
+        with pytest.raises(UserError, match=line) as refused:
+            head("A_any", "aany0006", **{**given, **change})
+        assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize("name", CASES)
