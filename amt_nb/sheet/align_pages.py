@@ -175,7 +175,7 @@ def retraced(kept: Traces, m: int, away: bool, per_bar: int) -> tuple[np.ndarray
     return path, jumped
 
 # %% ../../nbs/sheet/56_align_pages.ipynb #h1calm01
-HEARD, NEAR = 0.3, 2  # an onset's least probability; cells by which one on the pages may be beside it
+HEARD, NEAR = 0.3, 2  # an onset's least probability; cells by which a path may be behind it
 
 
 def allowed(n_bars: int, jumps) -> np.ndarray:
@@ -187,12 +187,12 @@ def allowed(n_bars: int, jumps) -> np.ndarray:
 
 
 def onsets_near(score: PageScore, per_bar: int) -> np.ndarray:
-    """Cells of the pages (M, 52) bool at which a white key is struck in any reading, or up to NEAR cells beside it."""
+    """Cells of the pages (M, 52) bool at which a white key is struck in any reading, or is up to NEAR cells later."""
     n = len(score.bars) * per_bar
     struck = [score_cells(notes, BAR_S / per_bar, n)[1][:, :N_STEPS] > 0 for notes in (score.notes, *score.others)]
     out = np.logical_or.reduce(struck)
     for _ in range(NEAR):
-        out[1:], out[:-1] = out[1:] | out[:-1], out[:-1] | out[1:]
+        out[:-1] |= out[1:]
     return out
 
 
