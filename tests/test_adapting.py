@@ -108,6 +108,20 @@ def test_a_collapse_is_refused(guitar, piano, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("late_s", [-0.03, 0.0, 0.012, 0.045])
+def test_onsets_are_left_where_they_were(late_s, guitar):
+    model, silence = load_model(), np.full((500, 352), -1, np.float32)
+    sounds = [cqt(guitar[: 6 * SR], SR, model.cqt), silence]
+    own = model.decode.onset_shift_s
+    strict = replace(
+        model.decode, onset_shift_s=round(own + late_s, 4), onset_threshold=0.6
+    )  # hears fewer, and those later
+    after = replace(model, decode=strict)
+    assert adapting.moved_s(sounds, model, after) == pytest.approx(late_s, abs=1e-3)
+    assert adapting.in_place(sounds, model, after).decode == replace(strict, onset_shift_s=pytest.approx(own, abs=1e-3))
+    assert adapting.in_place([silence], model, after).decode == strict
+
+
 def test_music_is_told_from_speech():
     model = load_model()
     found = unlabelled_metrics([cqt(speech(20.0), SR, model.cqt)], model)
@@ -163,7 +177,9 @@ def test_weights_that_pass_are_written_and_used(guitar, shell, tmp_path, monkeyp
     code, out, err = shell(*words)
     assert code == 0, err
     assert out.count("->") == 5 and out.splitlines()[-1].startswith("w.safetensors: piano-100k, adapted to 1 "), out
-    card = read_weights(tmp_path / "w.safetensors")[2]
+    _, config, card = read_weights(tmp_path / "w.safetensors")
+    shift = load_model().decode.onset_shift_s - card["onsets_moved_ms"] / 1000
+    assert abs(card["onsets_moved_ms"]) < 50 and config["decode"]["onset_shift_s"] == pytest.approx(shift, abs=1e-4)
     assert card["base"] == "piano-100k" and card["base_card"]["labels"] and card["seed"] == 0
     assert set(card["before"]) == set(card["after"]) >= {"agreement", "support", "control", "shift"}
     assert len(transcribe_file(tmp_path / "mine" / "a.flac", tmp_path / "w.safetensors"))

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['EXCERPT', 'VIEWS', 'CONDITIONS', 'AdaptConfig', 'excerpts', 'hear', 'own_notes', 'unlabelled_metrics', 'refused',
            'varied', 'control_pieces', 'pairs_of', 'split_control', 'load_net', 'with_net', 'steady_loss', 'judged',
-           'Looks', 'worse', 'Adapted', 'heard_pairs', 'new_sound', 'adapt', 'adapt_files', 'save_adapted',
-           'show_adapted']
+           'Looks', 'worse', 'moved_s', 'in_place', 'Adapted', 'heard_pairs', 'new_sound', 'adapt', 'adapt_files',
+           'save_adapted', 'show_adapted']
 
 # %% ../../nbs/transcription/24_adapting.ipynb #adfd3cd0
 import datetime
@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from ..cqt import CQTConfig, move
-from ..metrics import evaluate, mean_scores, note_f1
+from ..metrics import evaluate, mean_scores, note_f1, onset_pairs
 from ..notes import sort_notes, to_roll
 from .direct import AugmentConfig, DirectBatches, HarmonicConfig, HarmonicNet, direct_loss
 from .learnt_renderer import RendererConfig, fit_renderer, rendered_crops
@@ -258,6 +258,23 @@ def worse(before: dict, after: dict, config: AdaptConfig = AdaptConfig()) -> lis
         out.append("it gained nothing on renderings of the instrument")
     return out
 
+# %% ../../nbs/transcription/24_adapting.ipynb #adh3c001
+def moved_s(cqts: list, before: TranscriptionModel, after: TranscriptionModel) -> float:
+    """Seconds, the median, by which onsets that both models hear in sounds [CQT (T, 352)] come later `after` than `before`; 0.0 without any."""
+    late = []
+    for x in cqts:
+        old, new = (decode(*hear(x, m), config=m.decode) for m in (before, after))
+        pairs = onset_pairs(new, old, 0.1)
+        late.append(new["onset_s"][pairs[:, 0]] - old["onset_s"][pairs[:, 1]])
+    late = np.concatenate(late) if late else np.zeros(0)
+    return float(np.median(late)) if len(late) else 0.0
+
+
+def in_place(cqts: list, before: TranscriptionModel, after: TranscriptionModel) -> TranscriptionModel:
+    """`after` with the onset shift that leaves its onsets in these sounds where `before` has them, in the median."""
+    shift = after.decode.onset_shift_s - moved_s(cqts, before, after)
+    return replace(after, decode=replace(after.decode, onset_shift_s=round(shift, 4)))
+
 # %% ../../nbs/transcription/24_adapting.ipynb #ad3a1ef6
 @dataclass(frozen=True, eq=False)
 class Adapted:
@@ -351,7 +368,7 @@ def adapt(
         sources = {"heard": heard, "rendered": made[least:], "control": piano}
         history = _train(net, sources, looks, config, seed, folder, about)
         load_parts({"net": net}, folder / "best.safetensors")
-    taught = with_net(model, net)
+    taught = in_place(check, model, with_net(model, net))
     after = unlabelled_metrics(check, taught) | looks.look(taught)
     return Adapted(net, taught, before, after, worse(before, after, config), history)
 
@@ -383,6 +400,7 @@ def adapt_files(
         "steps": adapted.history.step,
         "before": adapted.before,
         "after": adapted.after,
+        "onsets_moved_ms": round(1000 * (model.decode.onset_shift_s - adapted.model.decode.onset_shift_s), 1),
         "base_card": model.card,
     }
     return adapted, card
