@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['LAGS_S', 'Score', 'score_from_counts', 'same_columns', 'frame_counts', 'frame_score', 'frame_f1', 'plot_errors',
            'frame_f1_mean', 'frame_f1_pooled', 'chunk_f1', 'frame_f1_chunk_mean', 'instrument_f1', 'frame_f1_macro',
-           'frame_f1_channel_mean', 'note_counts', 'note_score', 'note_f1', 'onset_pairs', 'delayed', 'lag_scores',
-           'evaluate', 'instrument_counts', 'instrument_scores', 'evaluate_instruments', 'pooled_scores', 'mean_scores',
-           'grouped_scores', 'show_scores', 'share_within', 'alignment_accuracy']
+           'frame_f1_channel_mean', 'note_counts', 'note_score', 'note_f1', 'onset_pairs', 'onset_errors', 'delayed',
+           'lag_scores', 'evaluate', 'instrument_counts', 'instrument_scores', 'evaluate_instruments', 'pooled_scores',
+           'mean_scores', 'grouped_scores', 'show_scores', 'share_within', 'alignment_accuracy']
 
 # %% ../nbs/03_metrics.ipynb #e02608e7
 from typing import NamedTuple
@@ -170,6 +170,12 @@ def onset_pairs(notes, truth, onset_tol_s: float = 0.05) -> np.ndarray:
     return np.array(pairs, int).reshape(-1, 2)
 
 
+def onset_errors(notes, truth, onset_tol_s: float = 0.05) -> np.ndarray:
+    """Seconds (K,), later positive, by which the onsets of the `onset_pairs` of notes and truth are off."""
+    pairs = onset_pairs(notes, truth, onset_tol_s)
+    return notes["onset_s"][pairs[:, 0]] - truth["onset_s"][pairs[:, 1]]
+
+
 LAGS_S = tuple(lag / 1000 for lag in range(-20, 31, 5))  # a room is late, labels of keys are early
 
 
@@ -185,8 +191,7 @@ def lag_scores(notes, truth, onset_tol_s: float = 0.05) -> dict:
     """note_f1_best_lag, 0..1: note F1 of `notes` made earlier by the best of LAGS_S; best_lag_ms: which (the middle one of
     several); onset_bias_ms: median of onset minus label of the notes matched as they are, NaN without any."""
     at = lambda lag: len(onset_pairs(delayed(notes, -lag), truth, onset_tol_s))
-    hits, pairs = np.array([at(lag) for lag in LAGS_S]), onset_pairs(notes, truth, onset_tol_s)
-    late = notes["onset_s"][pairs[:, 0]] - truth["onset_s"][pairs[:, 1]]
+    hits, late = np.array([at(lag) for lag in LAGS_S]), onset_errors(notes, truth, onset_tol_s)
     return {
         "note_f1_best_lag": score_from_counts(int(hits.max()), len(notes), len(truth)).f1,
         "best_lag_ms": float(1000 * np.median(np.array(LAGS_S)[hits == hits.max()])),

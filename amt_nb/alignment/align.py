@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['WEIGHTS', 'FITS_FROM', 'ELSEWHERE_S', 'WRITERS', 'moved', 'transposition', 'at_any_pitch', 'Alignment', 'opened',
-           'as_score', 'back_in_time', 'align', 'clock', 'jumps', 'fits', 'elsewhere', 'in_words', 'retimed', 'csv_of',
-           'json_of', 'draw_path', 'picture', 'write']
+           'as_score', 'back_in_time', 'heard_in_tune', 'align', 'clock', 'jumps', 'fits', 'elsewhere', 'in_words',
+           'retimed', 'csv_of', 'json_of', 'draw_path', 'picture', 'write']
 
 # %% ../../nbs/alignment/38_align.ipynb #d0523f63
 from collections.abc import Callable
@@ -138,6 +138,21 @@ def back_in_time(found: Followed, ratio: float) -> Followed:
     )
 
 # %% ../../nbs/alignment/38_align.ipynb #a9e3becc
+def heard_in_tune(source, sr: int | None, weights, progress: Callable | None, what: str) -> tuple:
+    """(activations, model, rate they were computed at / rate of the recording, cents above 440 Hz) of a recording to lay
+    `what` on, with its tuning undone. source and sr: as of `align`. UserError for silence and weights without onsets."""
+    model = replace(load_model(weights), window=640, margin=64)  # small windows: little memory
+    name, source, sr = opened(source, sr)
+    cents = tuning_cents(source, sr, config=model.cqt)
+    in_tune, rate = retuned(source, sr, cents if abs(cents) > IN_TUNE_CENTS else 0.0)
+    found = activations(in_tune, rate, model, progress)
+    if not found.sounding:
+        raise UserError(f"{name} is silent: there is nothing to lay {what} on")
+    if found.onsets is None:
+        raise UserError("these weights know no onsets, which align needs: use those of the book, or a direct net")
+    return found, model, rate / sr, cents
+
+
 @products_on_one_core()
 def align(
     source,
@@ -154,22 +169,15 @@ def align(
     seconds). weights: name, path, or `TranscriptionModel`. semitones: how far the recording sounds above the score,
     None finds out. progress: called with the fraction done, 0..1. UserError for what is no sound, silence, or a score
     without notes."""
-    score, model = as_score(score), replace(load_model(weights), window=640, margin=64)  # small windows: little memory
-    name, source, sr = opened(source, sr)
-    cents = tuning_cents(source, sr, config=model.cqt)
-    in_tune, rate = retuned(source, sr, cents if abs(cents) > IN_TUNE_CENTS else 0.0)
-    found = activations(in_tune, rate, model, progress and (lambda share: progress(0.9 * share)))
-    if not found.sounding:
-        raise UserError(f"{name} is silent: there is nothing to lay a score on")
-    if found.onsets is None:
-        raise UserError("these weights know no onsets, which align needs: use those of the book, or a direct net")
+    score, most = as_score(score), progress and (lambda share: progress(0.9 * share))
+    found, model, ratio, cents = heard_in_tune(source, sr, weights, most, "a score")
     config = replace(config, late_s=-model.decode.onset_shift_s)
     if semitones is None:
         followed, semitones = at_any_pitch(found.frames, found.onsets, on_keyboard(score.notes), config)
     else:
         followed = follow(found.frames, found.onsets, moved(on_keyboard(score.notes), semitones), config)
-    followed = back_in_time(followed, rate / sr)
-    return Alignment(followed, score, len(found.frames) / FPS * rate / sr, semitones, cents)
+    followed = back_in_time(followed, ratio)
+    return Alignment(followed, score, len(found.frames) / FPS * ratio, semitones, cents)
 
 # %% ../../nbs/alignment/38_align.ipynb #0c03e285
 FITS_FROM = 0.25  # `fits` of a score that fits; foreign ones stay under 0.05

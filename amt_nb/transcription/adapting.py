@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from ..cqt import CQTConfig, move
-from ..metrics import evaluate, mean_scores, note_f1, onset_pairs
+from ..metrics import evaluate, mean_scores, note_f1, onset_errors
 from ..notes import sort_notes, to_roll
 from .direct import AugmentConfig, DirectBatches, HarmonicConfig, HarmonicNet, direct_loss
 from .learnt_renderer import RendererConfig, fit_renderer, rendered_crops
@@ -264,8 +264,7 @@ def moved_s(cqts: list, before: TranscriptionModel, after: TranscriptionModel) -
     late = []
     for x in cqts:
         old, new = (decode(*hear(x, m), config=m.decode) for m in (before, after))
-        pairs = onset_pairs(new, old, 0.1)
-        late.append(new["onset_s"][pairs[:, 0]] - old["onset_s"][pairs[:, 1]])
+        late.append(onset_errors(new, old, 0.1))
     late = np.concatenate(late) if late else np.zeros(0)
     return float(np.median(late)) if len(late) else 0.0
 

@@ -7,12 +7,12 @@ __all__ = ['DECODING_GRID', 'AnyConfig', 'Mixture', 'corner', 'grow', 'any_train
            'choose_any_decoding']
 
 # %% ../../nbs/transcription/23_any_instrument.ipynb #8008983a
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
-from ..metrics import lag_scores
+from ..metrics import onset_errors
 from .direct import AugmentConfig, DirectBatches, HarmonicConfig, HarmonicNet, direct_loss
 from .piano import choose_decoding, in_memory
 from .training import TrainConfig, Turn, fit
@@ -166,10 +166,10 @@ DECODING_GRID = {
 
 def punctual(predicted, features, config: DecodeConfig) -> DecodeConfig:
     """`config` with the onset shift that makes the median of its onsets' errors 0, over recordings with exact notes."""
-    plain = DecodeConfig(**{**config.__dict__, "onset_shift_s": 0.0})
-    found = [lag_scores(decode(*p, config=plain), f.load_notes())["onset_bias_ms"] for p, f in zip(predicted, features)]
-    bias = np.nanmedian(found) if np.isfinite(found).any() else 0.0
-    return DecodeConfig(**{**config.__dict__, "onset_shift_s": round(-float(bias) / 1000, 4)})
+    plain = replace(config, onset_shift_s=0.0)
+    errors = [onset_errors(decode(*p, config=plain), f.load_notes()) for p, f in zip(predicted, features)]
+    medians = [np.median(late) for late in errors if len(late)]
+    return replace(config, onset_shift_s=round(-float(np.median(medians)) if medians else 0.0, 4))
 
 
 def choose_any_decoding(predicted, features, grid: dict | None = None) -> DecodeConfig:
