@@ -245,7 +245,7 @@ def generator_loss(
 
 # %% ../../nbs/transcription/13_cycle.ipynb #be1e6a88
 def discriminator_loss(models: Models, batch: Batch, step: int, config: CycleConfig, sides=PAPER_SIDES) -> Batch:
-    """{'dis_latent', 'dis_audio', 'real_*', 'fake_*', 'total'}: LSGAN, real -> 1, fake -> 0, full strength from step 0.
+    """{'real_latent', 'fake_latent', 'real_audio', 'fake_audio', 'total'}: LSGAN, real -> 1, fake -> 0, full strength from step 0.
 
     'latent_sampled' and 'audio_fake' of the batch are the fakes (from a pool, say); where absent they are made.
     """

@@ -185,7 +185,7 @@ class VAEConfig:
         if self.instruments not in (1, 11):
             raise UserError(f"instruments = {self.instruments}: 1, or 11 for the classes")
         if len(self.multipliers) != 4 or len(self.blocks) != 4:
-            raise UserError(f"a score VAE has four levels: multipliers {self.multipliers} and blocks {self.blocks}")
+            raise UserError(f"a score VAE has four levels: vae_multipliers {self.multipliers} and vae_blocks {self.blocks}")
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -240,11 +240,6 @@ class ScoreVAE(nn.Module):
 
     def __init__(self, config: VAEConfig = VAEConfig()):
         super().__init__()
-        if not len(config.multipliers) == len(config.blocks) == 4:
-            raise UserError(
-                f"the score VAE has 4 levels (three halvings): give vae_multipliers and vae_blocks four "
-                f"numbers each, not {len(config.multipliers)} and {len(config.blocks)}"
-            )
         self.config = config
         self.encoder, self.decoder = vae_encoder(config), vae_decoder(config)
         he_init(self)
