@@ -19,6 +19,7 @@ from .training import TrainConfig, Turn, fit
 from ..workshop.decoding import DecodeConfig, decode
 from ..workshop.scenes import scene_recordings
 from ..workshop.settings import Real, Reals, UserError, Whole
+from ..workshop.wear import Spoil, spoiled
 from ..workshop.weights import read_weights
 
 # %% ../../nbs/transcription/23_any_instrument.ipynb #2b3ed347
@@ -37,11 +38,19 @@ class AnyConfig:
         "voice",
         "choir",
         "song",
+        "string",
+        "picked",
+        "bowed",
     )
-    shares: Reals[0, 1000] = (1.6, 1.6, 1.7, 0.9, 1.6, 1.5, 0.4, 1.5, 0.7, 1.1)  # of each in a batch, to be scaled to 1
+    # of each in a batch, to be scaled to 1
+    shares: Reals[0, 1000] = (1.8, 2.6, 0.7, 0.4, 1.2, 1.2, 0.3, 1.3, 0.6, 1.2, 1.6, 1.0, 1.2)
     crop_frames: Whole[2, 256] = 160
     crops: Whole[1, 10**4] = 8  # a batch
     detune_share: Real[0, 1] = 0.25  # crops out of tune by a bin, beyond the scenes' own tunings
+    telephone_share: Real[0, 1] = 0.12  # crops through a telephone
+    noise_share: Real[0, 1] = 0.3  # crops with noise or hum
+    noise_from_db: Real[0, 200] = 24.0  # the loudest, below the crop's level
+    noise_to_db: Real[0, 200] = 60.0
     width: Whole[1, 4096] = 48
     memory: Whole[0, 4096] = 32
     steps: Whole[1, 10**9] = 1150
@@ -55,14 +64,17 @@ class AnyConfig:
 class Mixture:
     """step -> batch for `direct_loss`, each crop's source drawn by its share; a pure function of (seed, step).
 
-    sources: name -> list of (CQT (T, 352) in [−1, 1], notes). A source that is not there is left out.
+    sources: name -> list of (CQT (T, 352) in [−1, 1], notes). A source that is not there is left out. noises: of
+    `wear.noise_pictures`; without them no crop is noisy.
     """
 
-    def __init__(self, sources: dict, config: AnyConfig = AnyConfig(), seed: int = 0):
+    def __init__(self, sources: dict, config: AnyConfig = AnyConfig(), seed: int = 0, noises=()):
         share = {k: s for k, s in zip(config.ingredients, config.shares) if s and sources.get(k)}
         if not share:
             raise UserError(f"any: there is none of {', '.join(config.ingredients)} to learn from")
-        self.names, self.crops, self.seed = list(share), config.crops, seed
+        self.names, self.crops, self.seed, self.noises = list(share), config.crops, seed, noises
+        worn = config.telephone_share, config.noise_share, config.noise_from_db, config.noise_to_db
+        self.spoil = Spoil(*worn)
         self.share = np.array(list(share.values())) / sum(share.values())
         augment = AugmentConfig(detune_share=config.detune_share)
         self.inner = DirectBatches(sources, {k: 1 for k in self.names}, config.crop_frames, seed, augment)
@@ -71,6 +83,8 @@ class Mixture:
         rng = np.random.default_rng([self.seed, step])
         drawn = rng.choice(len(self.names), self.crops, p=self.share)
         crops = [self.inner.crop(self.names[k], rng) for k in drawn]
+        for c in crops:
+            c["cqt"] = spoiled(c["cqt"][0], rng, self.noises, self.spoil)[None]
         return {k: torch.from_numpy(np.stack([c[k] for c in crops])) for k in crops[0]}
 
 # %% ../../nbs/transcription/23_any_instrument.ipynb #96226409
@@ -131,11 +145,14 @@ def any_train_config(config: AnyConfig = AnyConfig(), seed: int = 0, **changes) 
     return TrainConfig(**values | changes)
 
 
-def train_any(sources: dict, config=AnyConfig(), start=None, seed: int = 0, folder=None, train=None, **options):
+def train_any(
+    sources: dict, config=AnyConfig(), start=None, seed: int = 0, folder=None, train=None, noises=(), **options
+):
     """History of the direct net trained on the mixture of `sources`; history.models['net'] is the averaged net.
 
     start: weights to grow from (a name or path, see `transcribe.load_model`), None: from nothing. folder: checkpoints; the
-    same call goes on where it stopped. train: a TrainConfig instead of `any_train_config`. options: of `training.fit`."""
+    same call goes on where it stopped. train: a TrainConfig instead of `any_train_config`. noises: see
+    `Mixture`. options: of `training.fit`."""
     from amt_nb.transcription.transcribe import weights_file
 
     torch.manual_seed(seed)
@@ -147,7 +164,7 @@ def train_any(sources: dict, config=AnyConfig(), start=None, seed: int = 0, fold
     return fit(
         {"net": net},
         turns,
-        Mixture(sources, config, seed),
+        Mixture(sources, config, seed, noises),
         train or any_train_config(config, seed),
         folder,
         about=about,
