@@ -392,6 +392,68 @@ def gardner(root):
     return folder
 
 
+# ---- Mazurka-BL ---------------------------------------------------------------------------------------------------
+
+MAZURKA_BARS = 24
+
+
+def mazurka_xml(pitches, upbeat):
+    """MusicXML 2.0 of one voice in 3/4, a quarter a note, bars numbered from 1 as in the set, the first one an upbeat."""
+    note = (
+        "<note><pitch><step>{}</step><octave>{}</octave></pitch><duration>1</duration><voice>1</voice>"
+        "<type>quarter</type></note>"
+    )
+    heads = ("<attributes><divisions>1</divisions><time><beats>3</beats><beat-type>4</beat-type></time></attributes>",)
+    bars = (
+        np.split(np.array(pitches), range(upbeat, len(pitches), 3)) if upbeat else np.split(pitches, len(pitches) // 3)
+    )
+    body = "".join(
+        f'<measure number="{n}">{heads[0] if n == 1 else ""}'
+        + "".join(note.format("CDEFGAB"[p % 7], 3 + p // 7) for p in bar)
+        + "</measure>"
+        for n, bar in enumerate(bars, 1)
+    )
+    return (
+        '<?xml version="1.0" encoding="UTF-8"?><score-partwise version="2.0"><part-list><score-part id="P1">'
+        f'<part-name>Piano</part-name></score-part></part-list><part id="P1">{body}</part></score-partwise>'
+    )
+
+
+def mazurka(root):
+    """Folder root/MazurkaBL with tables of beats, scores and the sound of five recordings of three mazurkas.
+
+    One mazurka has an upbeat, one has no score; one recording has no sound, one name stands in two tables."""
+    folder = Path(root) / "MazurkaBL"
+    for place in ("beat_time", "beat_dyn", "xml_scores", "sound/M17-2"):
+        (folder / place).mkdir(parents=True)
+    for work, upbeat, names in (
+        ("M06-1", 1, ("pid1263-01", "pid9058-01", "pid52932-01")),
+        ("M17-2", 0, ("pid1263-07", "pid9070b-01")),
+        ("M63-2", 0, ("pid9070b-01",)),
+    ):
+        rng = np.random.default_rng(seed_of("mazurka", work))
+        n = 3 * (MAZURKA_BARS - 1) + (upbeat or 3)
+        walk = np.abs(np.cumsum(rng.choice([-2, -1, 1, 2, 3], n))) % 21
+        bar, beat = np.divmod(np.arange(n) + (3 - upbeat if upbeat else 0), 3)
+        times = {name: 0.8 + np.cumsum(rng.uniform(0.28, 0.42, n)) for name in names}
+        rows = [["", "measure_number", "beat_number", *names]]
+        rows += [[i, bar[i] + 1, beat[i], *(f"{times[name][i]:.7f}" for name in names)] for i in range(n)]
+        text = io.StringIO()
+        csv.writer(text).writerows(rows)
+        (folder / "beat_time" / f"{work}beat_time.csv").write_text(text.getvalue())
+        (folder / "beat_dyn" / f"{work}beat_dynNORM.csv").write_text(text.getvalue())
+        if work != "M63-2":
+            name = ("Mazurka" if work == "M06-1" else "mazurka") + work[1:] + ".xml"
+            (folder / "xml_scores" / name).write_text(mazurka_xml(walk, upbeat))
+        keys = np.array([48, 50, 52, 53, 55, 57, 59])[walk % 7] + 12 * (walk // 7)
+        for name in names[: 2 if work == "M06-1" else None]:
+            own = folder / "sound" / ("M17-2" if name == "pid9070b-01" else "")
+            on = times[name]
+            if work != "M63-2":
+                save_sound(own / f"{name}.flac", as_notes(on, on + 0.3, keys), 22050, seconds=float(on[-1] + 1.5))
+    return folder
+
+
 def extended(path):
     """Notes of a MIDI file as long as the pedal holds them, by the other way: key-held notes, then the pedal."""
     from amt_nb.workshop.midi import pedal_events

@@ -6,26 +6,50 @@ import tracemalloc
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from amt_nb.alignment import table_one
 from amt_nb.alignment import dtw_baselines as aligners
-from amt_nb.alignment.dtw_baselines import audio_keys, border_frames, distance_blocks
-from amt_nb.workshop.scores import bar_length, bar_lines
-from amt_nb.alignment.dtw_baselines import DTW, JumpDTW, MATCH, match_cost, match_features, NWTW, on_line
-from amt_nb.alignment.dtw_baselines import oracle_borders, score_keys, walk_back, warp
-from amt_nb.workshop.scores import sign_borders
-from amt_nb.alignment.table_one import Peer, SASAMethod
-from amt_nb.alignment.learnt_baselines import canonical, contrastive_loss, corner_maps, correlation, DeepCTW
-from amt_nb.alignment.learnt_baselines import Dilated, DilatedCNN, DilatedConfig, load_net, peaks, Siamese
-from amt_nb.alignment.learnt_baselines import siamese_batches, SiameseConfig, SiameseDTW
-from amt_nb.workshop.time_maps import points_to_map, spans_to_map
-from amt_nb.notes import as_notes, sonify
-from amt_nb.workshop.midi import midi_bytes
-from amt_nb.workshop.settings import UserError
+from amt_nb.alignment.dtw_baselines import (
+    DTW,
+    MATCH,
+    NWTW,
+    JumpDTW,
+    audio_keys,
+    border_frames,
+    distance_blocks,
+    match_cost,
+    match_features,
+    on_line,
+    oracle_borders,
+    score_keys,
+    walk_back,
+    warp,
+)
+from amt_nb.alignment.learnt_baselines import (
+    DeepCTW,
+    Dilated,
+    DilatedCNN,
+    DilatedConfig,
+    Siamese,
+    SiameseConfig,
+    SiameseDTW,
+    canonical,
+    contrastive_loss,
+    corner_maps,
+    correlation,
+    load_net,
+    peaks,
+    siamese_batches,
+)
 from amt_nb.alignment.similarity import Axes
 from amt_nb.alignment.structure import carry
-from amt_nb.workshop.time_maps import TimeMap
+from amt_nb.alignment.table_one import Peer, SASAMethod
+from amt_nb.notes import as_notes, sonify
+from amt_nb.workshop.midi import midi_bytes
+from amt_nb.workshop.scores import bar_length, bar_lines, sign_borders
+from amt_nb.workshop.settings import UserError
+from amt_nb.workshop.time_maps import TimeMap, points_to_map, spans_to_map
 from amt_nb.workshop.weights import save_weights
 
 few = settings(max_examples=25, deadline=None)
@@ -327,6 +351,7 @@ def test_borders():
 
 def test_bar_lines_follow_signature_and_tempo():
     import io
+
     import mido
 
     midi = mido.MidiFile(ticks_per_beat=100)
@@ -437,50 +462,3 @@ def test_keys_of_sound_and_score_look_alike():
     n = min(len(heard), len(written))
     mean = np.corrcoef(heard[:n].ravel(), written[:n].ravel())[0, 1]
     assert mean > 0.5 and aligners.FEATURES.keys() == {"chroma", "keys", "match"}
-
-
-HEAD = ",measure_number,beat_number,pid1263-01,pid52932-01\n"
-
-
-def test_beats_of_mazurka_bl(tmp_path):
-    (tmp_path / "beat_time").mkdir()
-    rows = "".join(f"{i},{1 + (i + 2) // 3},{(i + 2) % 3},{0.5 * i + 4.4},{0.6 * i + 3}\n" for i in range(7))
-    (tmp_path / "beat_time" / "M17-2beat_time.csv").write_bytes(("\ufeff" + HEAD + rows).encode())
-    (tmp_path / "sounds" / "rubinstein").mkdir(parents=True)
-    (tmp_path / "sounds" / "rubinstein" / "pid1263-01.FLAC").write_bytes(b"x")
-    (tmp_path / "sounds" / "pid52932-01.txt").write_bytes(b"x")
-    first, second = table_one.mazurkas(tmp_path, tmp_path / "sounds")
-    assert (
-        (first.id, first.work, second.id) == ("pid1263-01", "M17-2", "pid52932-01")
-        and first.audio.suffix == ".FLAC"
-        and second.audio is None
-    )
-    assert (
-        first.bar.tolist() == [1, 2, 2, 2, 3, 3, 3]
-        and first.beat.tolist() == [2, 0, 1, 2, 0, 1, 2]
-        and np.allclose(second.time_s, 3 + 0.6 * np.arange(7))
-    )
-
-
-@pytest.mark.parametrize(
-    "text, message",
-    [
-        ("", "is no table of beats"),
-        ("a,b,c\n1,2,3\n", "is no table of beats"),
-        (HEAD + "0,1,2,4.4\n1,2,0,5,5\n", "line 2: 4 columns instead of 5"),
-        (HEAD + "0,1,2,4.4,x\n1,2,0,5,5\n", "could not convert"),
-        (HEAD + "0,1,2,4.4,3\n1,2,0,4.4,4\n", "pid1263-01 do not rise"),
-        (HEAD + "0,1,2,4.4,3\n1,2,0,nan,4\n", "pid1263-01 do not rise"),
-    ],
-)
-def test_tables_that_are_none(tmp_path, text, message):
-    (tmp_path / "M06-1beat_time.csv").write_text(text)
-    with pytest.raises(UserError, match=message):
-        table_one.mazurkas(tmp_path)
-
-
-def test_no_folder_of_mazurkas(tmp_path):
-    with pytest.raises(UserError, match="holds no"):
-        table_one.mazurkas(tmp_path / "nowhere")
-    with pytest.raises(UserError, match="cannot be read"):
-        table_one.read_mazurka_beats(tmp_path / "M06-1beat_time.csv")

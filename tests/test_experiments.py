@@ -204,6 +204,7 @@ DATA = {
     ),
     "A_unpaired_pays": ("lr14b83c", {}, lambda b: ids(b["by_role"]["paired"], b["by_role"]["unpaired"], b["music"])),
     "A_velocity": ("303fae09", {}, lambda b: ids(r for r in b["by_role"]["paired"] if len(b["labels_of"](r)))),
+    "B_heard": ("hd000002", {"out": "heard"}, lambda b: {r["id"] for r in b["chosen"]}),
     "B_networks": ("68e4faca", {}, lambda b: {f"asap/{p.id.removesuffix('.mid')}" for p in b["pairs"]}),
     "B_page_embeddings": ("ae180053", {}, lambda b: {r["id"] for r in b["table"]}),
     "B_table1_baselines": (

@@ -287,7 +287,7 @@ MAP_B = [
     PaperRow("B, loss", "Cross-entropy over score indices", "alignment/34_sasa_aligner",
         "A loss that forgives what it must not", ("alignment.sasa_aligner.class_loss",), (), "", "built", ""),
     PaperRow("B, data", "Audio-to-MIDI: Mazurka-BL (Kosta, Bandtlow and Chew 2018), random 1,500 / 250 / 250",
-        "alignment/41_table_one", "Marks of other people: Mazurka-BL", ("alignment.table_one.mazurkas",), ("mazurka",),
+        "alignment/41_table_one", "Marks of other people: Mazurka-BL", ("workshop.mazurka.mazurkas",), ("mazurka",),
         "2,000 recordings of 46 works", "reader built; not run",
         "its sound cannot be had; a random split puts every work into training"),
     PaperRow("B, data", "Audio-to-image: MSMD (Dorfer et al. 2018), 400 / 50 / 45 pieces, sheet images", "", "", (),
