@@ -1,5 +1,7 @@
 """Weights for any instrument: they load by a short name, scenes keep their word, a net that grows forgets nothing."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,8 @@ from amt_nb.workshop.expression import render_expressive
 from amt_nb.workshop.scenes import KINDS, Scene
 from amt_nb.workshop.settings import UserError
 from amt_nb.workshop.singing import Singer, sing
+from amt_nb.workshop.strings import drawn_plucked, pluck, Plucked, plucked_until
+from amt_nb.workshop.wear import noise_pictures, Spoil, spoiled
 
 
 def test_short_names_of_the_weights():
@@ -39,7 +43,7 @@ def test_onsets_are_punctual(program):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_scene_is_what_its_description_says(kind):
-    scene = Scene(kind, 5, 3.0, "bach/bwv66.6" if kind in ("ensemble", "choir", "struck") else None)
+    scene = Scene(kind, 5, 3.0, "bach/bwv66.6" if kind in ("ensemble", "choir", "struck", "bowed") else None)
     (wave, sr), notes = scene(), scene.notes()
     assert sr == 16000 and abs(len(wave) / sr - 3) < 0.1 and np.isfinite(wave).all() and np.abs(wave).max() <= 1
     assert np.array_equal(notes, scene.notes()) and not notes["instrument"].any() and np.array_equal(wave, scene()[0])
@@ -65,3 +69,29 @@ def test_a_mixture_needs_something_to_draw_from():
 
 def test_punctual_without_a_match_moves_nothing():
     assert punctual([], [], DecodeConfig(onset_shift_s=0.05)).onset_shift_s == 0
+
+
+def test_a_plucked_string_is_in_tune_and_its_labels_end_with_its_sound():
+    for pitch in (40, 52, 64, 76, 88):
+        hand = Plucked(squeak_share=0, dead_share=0, sympathy_db=-90, beat_cents=0.5)
+        wave = pluck(as_notes([0.1], [1.3], [pitch], 90), 1.5, 2, hand)
+        lines = np.abs(np.fft.rfft(wave[3200:19200] * np.hanning(16000), 2**18))
+        hz = 440 * 2 ** ((pitch - 69) / 12)
+        near = np.arange(int(hz * 0.97 * 2**18 / 16000), int(hz * 1.03 * 2**18 / 16000))
+        assert abs(1200 * np.log2(near[lines[near].argmax()] * 16000 / 2**18 / hz)) < 4, pitch
+    for seed in range(8):
+        hand, held = drawn_plucked(seed), as_notes([0.0], [20.0], [52], 90)
+        end = plucked_until(held, hand)["offset_s"][0]
+        wave = pluck(held, 20.0, 1, replace(hand, squeak_share=0, dead_share=0, spread_db=0, drive=0, sympathy_db=-90))
+        level = lambda t: np.sqrt((wave[round(t * 16000) :][:1600] ** 2).mean())
+        assert level(min(end, 19.8)) < 0.15 * level(0.0), (seed, end)
+
+
+def test_a_spoiled_picture_keeps_its_notes_and_its_level():
+    rng, x = np.random.default_rng(0), np.full((60, 352), -1.0, np.float32)
+    x[:, 200::48] = 0.0
+    noises = noise_pictures(seconds=2.0)
+    for _ in range(40):
+        y = spoiled(x, rng, noises, Spoil(0.5, 0.8))
+        assert y.shape == x.shape and y.dtype == np.float32 and np.abs(y).max() <= 1
+        assert abs(np.quantile(y.max(1), 0.95) - 0.0) < 0.02 and (y[:, 200].mean() > -0.2)
