@@ -185,7 +185,8 @@ def system_bars(
     """(edges of the bars on the level page from the left, [(x, 'repeat_start' or 'repeat_end')]) of a system.
 
     The line at the left end is an edge; a line with heads at its sides is a stem; a repeat sign right after clef and
-    signature begins no new bar; what follows the last line is a bar if it has heads, else a signature to come."""
+    signature begins no new bar; what follows the last line is a bar if it has heads, else, and in up to nine spaces behind
+    a double line, a signature to come."""
     space, x0, x1 = system[0].space, min(s.x0 for s in system), max(s.x1 for s in system)
     x = heads["x"]
     lines = bar_lines(level.ink, system)
@@ -195,20 +196,22 @@ def system_bars(
     dots = [repeat_dots(level.ink, system, line) for line in lines]
     signs = [(line[0], "repeat_end") for line, (left, _) in zip(lines, dots) if left]
     signs += [(line[1], "repeat_start") for line, (_, right) in zip(lines, dots) if right]
-    if lines and opens(lines[0], dots[0][1], x0, x, space):
+    if lines and opens(lines[0], dots[0], x0, x, space):
         lines = lines[1:]
-    last = lines[-1][1] if lines else x0
+    first, last = lines[-1] if lines else (x0, x0)
     edges = [float(x0), *((a + b) / 2 for a, b in lines)]
-    if not lines or (x1 - last > 2 * space and (x > last + 0.8 * space).any()):
+    room = (9 if last - first > 0.7 * space else 2) * space
+    if not lines or (x1 - last > room and (x > last + 0.8 * space).any()):
         edges.append(float(x1))
     return edges, sorted(signs)
 
 
-def opens(line: tuple[int, int], dots: bool, x0: float, x: np.ndarray, space: float) -> bool:
-    """Whether a system's first line is a repeat sign behind clef and signature: nothing but these before it, and dots
-    behind it within 9 spaces of the left end, or dots or a thick line and no heads before it within 16."""
-    none = not ((x > x0) & (x < line[0])).any() and line[0] < x0 + 16 * space
-    return (dots and (none or line[0] < x0 + 9 * space)) or (none and line[1] - line[0] > 0.9 * space)
+def opens(line: tuple[int, int], dots: tuple[bool, bool], x0: float, x: np.ndarray, space: float) -> bool:
+    """Whether a system's first line is a repeat sign behind clef and signature: thick, or with dots at its right alone,
+    within 12.5 spaces of the left end, where an accidental may look like a head, or within 16 with no heads before it."""
+    none = not ((x > x0) & (x < line[0])).any()
+    sign = dots == (False, True) or line[1] - line[0] > 0.9 * space
+    return sign and line[0] < x0 + (16 if none else 12.5) * space
 
 
 def is_stem(line: tuple[int, int], x: np.ndarray, space: float) -> bool:
