@@ -9,7 +9,7 @@ pytest.importorskip("verovio")
 pytest.importorskip("resvg_py")
 
 from amt_nb.sheet.engraving import FONTS, Engraving, PageStyle, engrave, page_image, read_to_engrave
-from amt_nb.sheet.page_corpus import chorale_sources, drawn_style, keyboard_sources, make_pages, read_page
+from amt_nb.sheet.page_corpus import chorale_sources, drawn_style, keyboard_sources, make_pages, read_corpus_page
 from amt_nb.workshop.old_scans import ScanConfig, drawn_bend, scanned
 from amt_nb.workshop.pages import FILLED, staff_line_y
 from amt_nb.workshop.settings import UserError
@@ -228,7 +228,7 @@ def test_pages_of_a_corpus_are_made_once_and_alike(tmp_path):
     again = make_pages(sources, tmp_path / "b", seed=3, workers=2)
     assert [p.name for p in first] == [p.name for p in again]
     for one, other in zip(first, again):
-        (a, page, notes, piece), (b, *_) = read_page(one), read_page(other)
+        (a, page, notes, piece), (b, *_) = read_corpus_page(one), read_corpus_page(other)
         assert np.array_equal(a, b) and len(notes) == len(page.heads) and piece in {s.piece for s in sources}
     assert drawn_style(1) != drawn_style(2)
 

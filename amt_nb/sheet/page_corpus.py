@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['KEYBOARD', 'StyleConfig', 'drawn_style', 'PageSource', 'music21_folder', 'keyboard_sources', 'chorale_sources',
-           'asap_sources', 'part_on_staff', 'count_alike', 'set_voices', 'two_staves', 'page_bytes', 'read_page',
+           'asap_sources', 'part_on_staff', 'count_alike', 'set_voices', 'two_staves', 'page_bytes', 'read_corpus_page',
            'made_pages', 'make_pages']
 
 # %% ../../nbs/sheet/55_page_corpus.ipynb #0c73bff7
@@ -204,7 +204,7 @@ def page_bytes(image: np.ndarray, layout: PageLayout, notes: np.ndarray, piece: 
     return out.getvalue()
 
 
-def read_page(path) -> tuple:
+def read_corpus_page(path) -> tuple:
     """(image (height, width) uint8, PageLayout, NOTE table beside its heads, piece) of a file of `make_pages`.
 
     UserError when it is none."""
