@@ -25,12 +25,12 @@ from amt_nb.workshop.weights import read_weights
 SR = 16000
 TINY = AdaptConfig(
     **dict(steps=4, look_every=2, renderings=8, renderer_steps=20, crop_frames=32, heard=1, rendered=1, control=1),
-    **dict(views=1, least_s=5, pieces=2, piece_s=4),
+    **dict(views=1, least_s=5, pieces=2, piece_s=4, most_agreement=1.0),
 )
 SETTINGS = "[common]\n" + "".join(
     f"adapt_{k} = {getattr(TINY, k)}\n"
     for k in ("steps", "look_every", "renderings", "crop_frames", "heard", "rendered", "control", "views", "least_s")
-    + ("pieces", "piece_s", "renderer_steps")
+    + ("pieces", "piece_s", "renderer_steps", "most_agreement")
 )
 
 

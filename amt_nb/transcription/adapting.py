@@ -52,6 +52,7 @@ class AdaptConfig:
     minutes: Real[0.1, 600] = 4.0  # of the recordings that are listened to, spread over them
     least_s: Real[0, 10**5] = 20.0  # seconds of recordings below which nothing is learnt
     least_agreement: Real[0, 1] = 0.7  # of what is heard with what is heard a third higher
+    most_agreement: Real[0, 1] = 0.97  # above it there is nothing to gain, and something to lose: pianos have 0.98
     least_support: Real[0, 1] = 0.45  # share of what is heard that the sound supports; speech has 0.36
     views: Whole[1, 5] = 3  # hearings, each at another pitch, that a label is the mean of
     shortest_s: Real[0, 5] = 0.09  # notes shorter than this are not believed
@@ -148,6 +149,11 @@ def refused(seconds: float, found: dict, config: AdaptConfig) -> str:
             f"what is heard in it is not to be believed: the sound supports {100 * found['support']:.0f} % of it (music: "
             f"{100 * config.least_support:.0f} % or more), and a third higher {100 * found['agreement']:.0f} % is heard again "
             f"(music: {100 * config.least_agreement:.0f} % or more); speech, or sound without steady pitches?"
+        )
+    if found["agreement"] > config.most_agreement:
+        return (
+            f"these weights hear it well already: a third higher {100 * found['agreement']:.0f} % is heard again, and above "
+            f"{100 * config.most_agreement:.0f} % adapting lost more than it gained where it was tried (pianos)"
         )
     return ""
 
