@@ -205,8 +205,10 @@ DATA = {
     "A_unpaired_pays": ("lr14b83c", {}, lambda b: ids(b["by_role"]["paired"], b["by_role"]["unpaired"], b["music"])),
     "A_velocity": ("303fae09", {}, lambda b: ids(r for r in b["by_role"]["paired"] if len(b["labels_of"](r)))),
     "B_heard": ("hd000002", {"out": "heard"}, lambda b: {r["id"] for r in b["chosen"]}),
+    "B_reader": ("rd000004", {}, lambda b: {p["id"] for p in b["pieces"]}),
     "B_networks": ("68e4faca", {}, lambda b: {f"asap/{p.id.removesuffix('.mid')}" for p in b["pairs"]}),
     "B_page_embeddings": ("ae180053", {}, lambda b: {r["id"] for r in b["table"]}),
+    "B_table2_networks": ("t2n00002", {}, lambda b: {r["id"] for r in b["table"]}),
     "B_table1_baselines": (
         "1bc2ecf3",
         {"nets": "siamese"},
@@ -225,6 +227,7 @@ ALONE = {  # read ASAP alone; MAPS and A-MAPS; MAPS and scans of pages
     "B_cases_asap": "75228548",
     "B_cases_maps": "ca5e000a",
     "B_pages_real": "bpr00006",
+    "B_table2": "t2b00002",
 }
 
 

@@ -38,6 +38,8 @@ FAMILIES = (
     ("baselines_", "Networks of the learnt baselines (B_table1_baselines)"),
     ("align_bench", "amt-nb align on real recordings (B_align)"),
     ("pages_real", "Real recordings on scanned pages (B_pages_real)"),
+    ("table_two_networks", "Networks that read page against sound (B_table2_networks)"),
+    ("table_two_", "Table II, recordings on pages (B_table2)"),
     ("table1_", "Table I on real recordings (B_table1)"),
     ("asap_", "Table I on performances of ASAP (B_table1)"),
     ("soft_dtw", "Speed and accuracy of soft-DTW (benchmarks/soft_dtw_bench.py)"),
@@ -47,6 +49,7 @@ MAIN = (
     *((role, "within_100") for role in ("as_played", "structure", "repeat", "skip", "both")),
     *((role, k) for role in ("real_val", "real_test", "asap") for k in ("correlation_in_recording", "beat_f1")),
     *(("pages", k) for k in ("right_bar", "under_1_s")),
+    *((role, "under_1_s") for role in ("as_played", "structure")),
     *(("held_out", k) for k in ("precision", "recall", "loss")),
 )
 
