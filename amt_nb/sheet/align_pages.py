@@ -90,14 +90,17 @@ def best_reading(a, readings, penalty: float) -> np.ndarray:
     return fit
 
 
-def bar_path(a, readings, per_bar: int, penalties, scale: float = 1.0, config: PagePathConfig = PagePathConfig()):
+def bar_path(
+    a, readings, per_bar: int, penalties, scale: float = 1.0, config: PagePathConfig = PagePathConfig(), begins=()
+):
     """(cell of the pages for each recording cell, -1 outside, (N,); whether it jumped there (N,); what the path is worth).
 
     a (N, D) and readings, each (M, D), `per_bar` cells of them to a bar: see `best_reading`; penalties (B, B) as of
-    `jump_penalties`, multiplied by `scale` as all that is paid for a jump."""
+    `jump_penalties`, multiplied by `scale` as all that is paid for a jump; begins: of `PageScore`, an upbeat is entered
+    where it begins."""
     N, M, B = len(a), len(readings[0]), len(readings[0]) // per_bar
     first, leave, free = (
-        np.arange(B) * per_bar,
+        np.arange(B) * per_bar + (per_bar * (np.asarray(begins) if len(begins) else np.zeros(B))).astype(int),
         np.float32(config.leave_penalty * scale),
         np.float32(config.tempo_penalty),
     )
@@ -106,7 +109,7 @@ def bar_path(a, readings, per_bar: int, penalties, scale: float = 1.0, config: P
     kept = Traces(np.zeros((N, M), np.uint8), np.zeros((N, B), np.int32), np.full(N, -1, np.int32))
     start = np.full(M, np.inf, np.float32)
     start[first] = elsewhere
-    start[0] = 0
+    start[first[0]] = 0
     D, out = -start, np.float32(-leave / 2)
     for n in range(N):
         if n % 256 == 0:
@@ -228,7 +231,7 @@ def page_path(
     for attempt in range(4):
         per_bar = int(np.clip(round(per_bar), 4, min(most, 250)))
         a, readings = page_sides(recording, score, per_bar, base)
-        path, jumped, _ = bar_path(a, readings, per_bar, penalties, scale, config)
+        path, jumped, _ = bar_path(a, readings, per_bar, penalties, scale, config, score.begins)
         parts = segments_of(path, jumped)
         walked, passed = sum(q - p for p, q in parts), sum(int(path[q - 1] - path[p]) for p, q in parts)
         tempo = passed / walked if walked else 1.0
@@ -238,10 +241,12 @@ def page_path(
     if jumped.any():
         slow = in_bars_of(per_bar * cell / FPS, config)
         if slow != config:
-            path, jumped, _ = bar_path(a, readings, per_bar, jump_penalties(B, score.jumps, slow), scale, slow)
+            dear = jump_penalties(B, score.jumps, slow)
+            path, jumped, _ = bar_path(a, readings, per_bar, dear, scale, slow, score.begins)
         heard = recording[1] >= HEARD
         signed = np.where(allowed(B, score.jumps), penalties, np.inf)
-        calm, calm_jumped, _ = bar_path(a, readings, per_bar, signed, scale, replace(config, leave_penalty=10**6))
+        still = replace(config, leave_penalty=10**6)
+        calm, calm_jumped, _ = bar_path(a, readings, per_bar, signed, scale, still, score.begins)
         written = onsets_near(score, per_bar)
         counts = [explained_onsets(heard, written, one) for one in (path, calm)]
         path, jumped = calmer((path, jumped), (calm, calm_jumped), counts, per_bar, config.calm_share)

@@ -417,7 +417,10 @@ def bar_lines(ink: np.ndarray, system: list[Staff]) -> list[tuple[int, int]]:
 
 # %% ../../nbs/sheet/51_page_layout.ipynb #b3db192d
 def repeat_dots(ink: np.ndarray, system: list[Staff], line: tuple[int, int]) -> tuple[bool, bool]:
-    """(dots left, dots right) of a bar line: in the second and third space of its staves, paper around them."""
+    """(dots left, dots right) of a bar line of more than 0.6 spaces: in the second and third space of its staves, paper
+    above and below them. A thin line has none: what stands beside it are heads. Chapter 51."""
+    if line[1] - line[0] <= 0.6 * system[0].space:
+        return False, False
     out = []
     for side, edge in ((-1, line[0]), (1, line[1])):
         best = 0.0
@@ -432,14 +435,14 @@ def dots_at(ink: np.ndarray, system: list[Staff], x: float) -> float:
     shares = []
     for staff in system:
         s, x_ = staff.space, int(round(x))
-        r = max(1, round(0.17 * s))
-        box = lambda row, wide: ink[max(0, row - r) : row + r + 1, max(0, x_ - wide) : max(0, x_ + wide) + 1]
+        r = max(1, round(0.12 * s))
+        box = lambda row: ink[max(0, row - r) : row + r + 1, max(0, x_ - r) : max(0, x_ + r) + 1].mean()
         if not 0 <= x_ < ink.shape[1]:
             return -1.0
         rows = [int(round(staff.top[x_] + k * s)) for k in (1.5, 2.5)]
         others = [int(round(staff.top[x_] + k * s)) for k in (0.5, 3.5)]
-        dot = min(box(row, r).mean() for row in rows)
-        shares.append(dot - max(box(row, r).mean() for row in others))
+        dot = min(max(box(row + d) for d in (-1, 0, 1)) for row in rows)
+        shares.append(dot - max(box(row) for row in others))
     return float(np.mean(shares)) if min(shares) > 0.15 else -1.0
 
 # %% ../../nbs/sheet/51_page_layout.ipynb #f4f0446a

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['TUNE', 'LEFT', 'FIRST_STEP', 'N_STEPS', 'SEMITONES', 'SHARPS', 'BAR_S', 'EVENT', 'TREBLE', 'BASS', 'CLEF_STEPS',
-           'tune_page', 'altered', 'key_of', 'on_white_keys', 'signature', 'PageScore', 'heads_of_bar', 'columns_of',
-           'other_clefs', 'page_score', 'signed_jumps', 'read_as']
+           'SHORT', 'tune_page', 'altered', 'key_of', 'on_white_keys', 'signature', 'PageScore', 'heads_of_bar',
+           'columns_of', 'other_clefs', 'page_score', 'upbeats', 'repeats', 'signed_jumps', 'read_as']
 
 # %% ../../nbs/sheet/54_page_scores.ipynb #80177981
 from dataclasses import dataclass, replace
@@ -113,7 +113,8 @@ class PageScore:
     """What a recording is aligned with. bars: PAGE_BAR table of all pages in reading order; events: EVENT table, at_s in
     page seconds, `bar` the row of bars; notes: note array in page seconds, pitch PITCH_MIN + n for step n + 5; jumps: (row of
     the bar that is left, row of the bar that is begun) where the page has signs for it; pages: their number; others: the
-    notes in other clefs, see `other_clef`."""
+    notes in other clefs, see `other_clefs`; begins: (B,) share of each bar that is over when it begins, 0 but in an upbeat,
+    or () for 0."""
 
     bars: np.ndarray
     events: np.ndarray
@@ -121,6 +122,7 @@ class PageScore:
     jumps: tuple = ()
     pages: int = 0
     others: tuple = ()
+    begins: np.ndarray | tuple = ()
 
 
 def heads_of_bar(page, bar) -> np.ndarray:
@@ -160,14 +162,18 @@ def other_clefs(page, heads) -> tuple[np.ndarray, np.ndarray]:
 def page_score(pages) -> PageScore:
     """The `PageScore` of a sequence of PageLayout; UserError when no page has a bar with noteheads in it."""
     bars, events, readings = bars_of_pages(pages), [], ([], [], [])
-    for b, bar in enumerate(bars):
+    printed = [heads_of_bar(pages[bar["page"]], bar) for bar in bars]
+    apart = [0.9 * staff_space(page) for page in pages]
+    columns = [columns_of(h["x"].tolist(), apart[bar["page"]]) for bar, h in zip(bars, printed)]
+    first, events_in = [h["x"][0] if len(h) else np.nan for h in printed], [len(set(c.tolist())) for c in columns]
+    begins = upbeats(bars, first, events_in, repeats(pages, bars)[0])
+    for b, (bar, heads, column) in enumerate(zip(bars, printed, columns)):
         page = pages[bar["page"]]
-        heads = heads_of_bar(page, bar)
         if not len(heads):
             continue
-        column = columns_of(heads["x"].tolist(), 0.9 * staff_space(page))
         x = np.array([heads["x"][column == c].mean() for c in range(column[-1] + 1)])
-        at_s = BAR_S * (b + (x - x[0]) / max(float(bar["x1"]) - x[0], 1.0))
+        along = (x - x[0]) / max(float(bar["x1"]) - x[0], 1.0)
+        at_s = BAR_S * (b + begins[b] + (1 - begins[b]) * along)
         until_s = np.r_[at_s[1:], BAR_S * (b + 1)]
         events += [(b, x[c], heads["y"][column == c].mean(), at_s[c]) for c in range(len(x))]
         for notes, step in zip(readings, (heads["step"], *other_clefs(page, heads))):
@@ -177,11 +183,27 @@ def page_score(pages) -> PageScore:
     if not readings[0]:
         raise UserError("no page has bars with noteheads in them: are these pages of music, upright and sharp?")
     notes, *others = (as_notes(*zip(*rows)) for rows in readings)
-    return PageScore(bars, np.array(events, EVENT), notes, signed_jumps(pages, bars), len(pages), tuple(others))
+    jumps = signed_jumps(pages, bars)
+    return PageScore(bars, np.array(events, EVENT), notes, jumps, len(pages), tuple(others), begins)
+
+
+def upbeats(bars, first, counts, starts) -> np.ndarray:
+    """(B,) share of each row of a PAGE_BAR table that is over when it begins. An upbeat is a bar at the start of a part
+    (`starts`) with less room, from its first head at `first` (B,) to its end, and fewer events, `counts` (B,), than usual:
+    under 0.8 of each, and under SHORT for the root of their product, which is taken for its length."""
+    room = (bars["x1"] - np.asarray(first, float)) / np.maximum(bars["y1"] - bars["y0"], 1)
+    sizes = [np.nan_to_num(room), np.asarray(counts, float)]
+    shares = [size / np.median(size[size > 0]) if (size > 0).any() else size for size in sizes]
+    share, most = np.sqrt(shares[0] * shares[1]), np.maximum(*shares)
+    short = np.isin(np.arange(len(bars)), list(starts)) & (share < SHORT) & (most < 0.8)
+    return np.where(short, 1 - np.maximum(share, 0.1), 0.0)
+
+
+SHORT = 0.6
 
 # %% ../../nbs/sheet/54_page_scores.ipynb #6ec1d858
-def signed_jumps(pages, bars) -> tuple[tuple[int, int], ...]:
-    """(bar left, bar begun) of every jump that repeat signs and endings on the pages allow, as rows of `bars`."""
+def repeats(pages, bars) -> tuple[set, list, dict]:
+    """(rows of `bars` that begin a part, that end at a repeat sign, {kind of ending: where it begins})."""
     starts, ends, endings = {0}, [], {}
     for p, page in enumerate(pages):
         for sign in page.signs:
@@ -195,7 +217,12 @@ def signed_jumps(pages, bars) -> tuple[tuple[int, int], ...]:
                 ends.append(int(at_end))
             elif sign["kind"] in ("ending_1", "ending_2"):
                 endings.setdefault(sign["kind"], []).append(int(at_start))
-    starts |= {end + 1 for end in ends if end + 1 < len(bars)}
+    return starts | {end + 1 for end in ends if end + 1 < len(bars)}, ends, endings
+
+
+def signed_jumps(pages, bars) -> tuple[tuple[int, int], ...]:
+    """(bar left, bar begun) of every jump that repeat signs and endings on the pages allow, as rows of `bars`."""
+    starts, ends, endings = repeats(pages, bars)
     back = {(end, max(s for s in starts if s <= end)) for end in ends}
     over = {
         (b - 1, min(c for c in endings.get("ending_2", ()) if c > b))
