@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +16,8 @@ from browser import HOME, RIGHT, Tab, needs_browser, wait_for
 from PIL import Image
 
 from amt_nb.notes import as_notes
-from amt_nb.sheet.align_pages import FITS_FROM, follow_pages, lost, page_jumps, pages_in_words, played_bars
+from amt_nb.sheet.align_pages import FITS_FROM, PagePathConfig, allowed, calmer, follow_pages, in_bars_of
+from amt_nb.sheet.align_pages import jump_penalties, lost, page_jumps, pages_in_words, played_bars
 from amt_nb.sheet.page_score import FIRST_STEP, key_of, page_score
 from amt_nb.workshop.cli import main
 from amt_nb.workshop.page_files import MOST_PAGES, read_pages
@@ -112,6 +114,47 @@ def test_what_is_not_on_the_pages_is_said():
     found = follow_pages(*(np.concatenate(rolls) for rolls in zip(*parts)), page_score([page]))
     (first, end) = lost(found)[-1]
     assert 20 < first < 34 and end > 42 and "not sure" in pages_in_words(found)[-1]
+
+
+def test_an_upbeat_is_gone_back_to():
+    rng = np.random.default_rng(4)
+    page, music = made_page(rng)
+    last = page.heads[(page.heads["system"] > 0) | (page.heads["x"] > 150)]  # of bar 0 the last quarter is left
+    page, order = replace(page, heads=last), [*range(8), *range(16)]
+    music[0] = [(q, step) for q, step in music[0] if q == 3]
+    score, sounding = page_score([page]), np.repeat(np.array(order), BAR_FRAMES) > 0
+    sounding |= np.tile(np.arange(BAR_FRAMES), len(order)) >= 0.75 * BAR_FRAMES
+    assert np.allclose(score.begins, [0.75, *[0] * 15])
+    found = follow_pages(*(roll[sounding] for roll in heard(music, order, rng, 0.0)), score)
+    assert played_bars(found)["bar"].tolist() == order
+    assert [(j["from_bar"], j["to_bar"]) for j in page_jumps(found)] == [(8, 1)]
+
+
+@pytest.mark.parametrize("seconds, dearer", [(0.5, 1), (1.6, 1), (3.2, 2), (8.0, 5)])
+def test_in_long_bars_only_jumps_without_a_sign_are_dearer(seconds, dearer):
+    usual, slow = (jump_penalties(12, ((11, 3),), c) for c in (PagePathConfig(), in_bars_of(seconds)))
+    ratio = slow / usual
+    unsigned = ~allowed(12, ((11, 3),))
+    assert np.allclose(ratio[unsigned], dearer) and np.allclose(ratio[~unsigned], 1)
+    assert in_bars_of(seconds).leave_penalty == dearer * PagePathConfig().leave_penalty
+
+
+def test_a_jump_that_explains_no_more_is_taken_out_and_no_other():
+    straight = np.arange(40)
+    wild, jumped = straight.copy(), np.zeros(40, bool)
+    wild[8:12] += 16  # off and back
+    wild[20:24] += 1  # less than a bar of four cells
+    wild[30:] -= 20  # to the end
+    jumped[[8, 12, 30]] = True
+    still = np.zeros(40, bool)
+    ours, theirs = np.full(40, 10), np.full(40, 10)
+    theirs[8:12], theirs[30:] = 8, 7
+    path, left = calmer((wild, jumped), (straight, still), (ours, theirs), 4, 0.8)
+    assert path[:20].tolist() == straight[:20].tolist() and path[20:].tolist() == wild[20:].tolist()
+    assert np.flatnonzero(left).tolist() == [30]
+    path, left = calmer((wild, jumped), (straight, still), (ours, ours), 4, 0.8)
+    assert path[30:].tolist() == straight[30:].tolist() and path[20:24].tolist() == wild[20:24].tolist()
+    assert not left.any() and jumped[[8, 12, 30]].all()
 
 
 def test_pictures_that_are_no_pages(tmp_path, monkeypatch, capsys):

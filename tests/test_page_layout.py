@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from amt_nb.sheet.noteheads import read_page
+from amt_nb.workshop.old_scans import scanned
 from amt_nb.workshop.pages import FILLED
 from amt_nb.workshop.settings import UserError
 
@@ -78,6 +79,52 @@ def test_bars_and_heads_lie_where_they_were_engraved(engraved):
     read, drawn = order(found.heads), order(truth.heads)
     assert len(read) == len(drawn) and np.abs(read["x"] - drawn["x"]).max() < 3
     assert np.abs(read["y"] - drawn["y"]).max() < 2
+
+
+ENDINGS = "**kern\t**kern\n*clefF4\t*clefG2\n*k[f#c#g#]\t*k[f#c#g#]\n*M2/4\t*M2/4\n{}*-\t*-\n"
+
+
+def repeated(path, seed):
+    """A piece of sixteen bars, each four of them repeated (the last with first and second endings), written to `path`."""
+    rng, lines = np.random.default_rng(seed), []
+    signs = {1: "!|:", 5: ":|!|:", 9: ":|!|:", 13: ":|!|:", 16: ":|!"}
+    for bar in range(1, 17):
+        sign = signs.get(bar, "")
+        lines.append("\t".join([f"={bar}{sign}"] * 2) + "\n")
+        lines += {13: ["*>A\t*>A\n"], 15: ["*>1\t*>1\n"], 16: ["*>2\t*>2\n"]}.get(bar, [])
+        lines += ["\t".join(f"8{rng.choice(list(letters))}" for letters in ("CDEFGAB", "cdefgab")) + "\n"] * 4
+    path.write_text(ENDINGS.format("".join(lines) + "==\t==\n"))
+    return path
+
+
+def thickened(page, layout):
+    """The page with repeat lines a staff space and more wide, as in some old prints."""
+    out = page.copy()
+    for sign in layout.signs[np.isin(layout.signs["kind"], ["repeat_start", "repeat_end"])]:
+        bar = layout.bars[layout.bars["system"] == sign["system"]][0]
+        x, rows = int(sign["x"]), slice(int(bar["y0"]), int(bar["y1"]) + 1)
+        out[rows, x - 5 : x + 5] = 0
+    return out
+
+
+def repeat_places(layout, kind):
+    return layout.signs[layout.signs["kind"] == kind]["x"]
+
+
+@pytest.mark.parametrize("font", ["Leipzig", "Bravura", "Leland", "Petaluma", "Gootville"])
+def test_repeat_signs_are_read_in_every_font_and_mostly_on_old_scans(font, tmp_path):
+    engraving = pytest.importorskip("amt_nb.sheet.engraving")
+    pytest.importorskip("verovio")
+    made = engraving.engrave(repeated(tmp_path / "endings.krn", 0), engraving.PageStyle(font=font))
+    page, truth = engraving.page_image(made.drawings[0]), made.pages[0]
+    thick = thickened(page, truth)  # covers what is at the right of a line
+    for picture, layout, least in ((page, truth, (4, 4)), (*scanned(page, truth, 1), (3, 3)), (thick, truth, (0, 4))):
+        found = read_page(picture)
+        assert abs(len(found.bars) - len(layout.bars)) <= (layout is not truth)
+        for kind, fewest in zip(("repeat_start", "repeat_end"), least):
+            theirs, ours = (repeat_places(one, kind) for one in (layout, found))
+            near = np.abs(ours[:, None] - theirs) < 27  # the width of a sign
+            assert near.any(0).sum() >= fewest and near.any(1).all()
 
 
 def test_a_page_without_staves_is_empty():
