@@ -192,7 +192,7 @@ def system_bars(
     lines = bar_lines(level.ink, system)
     if lines and lines[0][0] < x0 + 2.5 * space:
         x0 = lines[0][0]
-    lines = [line for line in lines if line[0] > x0 + 2 * space and not is_stem(line, x, space)]
+    lines = [line for line in lines if line[0] > x0 + 2 * space and not is_stem(line, heads, space)]
     dots = [repeat_dots(level.ink, system, line) for line in lines]
     signs = [(line[0], "repeat_end") for line, (left, _) in zip(lines, dots) if left]
     signs += [(line[1], "repeat_start") for line, (_, right) in zip(lines, dots) if right]
@@ -214,10 +214,12 @@ def opens(line: tuple[int, int], dots: tuple[bool, bool], x0: float, x: np.ndarr
     return sign and line[0] < x0 + (16 if none else 12.5) * space
 
 
-def is_stem(line: tuple[int, int], x: np.ndarray, space: float) -> bool:
-    """Whether a thin line has a chord of three heads or more at one side, 0.4 to 0.7 space away, as a stem has."""
-    sides = (line[0] - x, x - line[1])
-    return line[1] - line[0] < 0.75 * space and any(((d > 0.4 * space) & (d < 0.7 * space)).sum() >= 3 for d in sides)
+def is_stem(line: tuple[int, int], heads: np.ndarray, space: float) -> bool:
+    """Whether a thin line has three heads of a FOUND table or more at one side, 0.3 to 0.75 space away, or heads of two
+    staves, as stems have."""
+    sides = (line[0] - heads["x"], heads["x"] - line[1])
+    staves = [heads["staff"][(d > 0.3 * space) & (d < 0.75 * space)] for d in sides]
+    return line[1] - line[0] < 0.75 * space and any(len(s) >= 3 or len(set(s.tolist())) > 1 for s in staves)
 
 # %% ../../nbs/sheet/52_noteheads.ipynb #8ffacc53
 def braces(level: LevelPage, systems: list[list[Staff]]) -> tuple[float, float]:

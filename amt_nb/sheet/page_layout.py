@@ -447,7 +447,7 @@ def dots_at(ink: np.ndarray, system: list[Staff], x: float) -> float:
 
 # %% ../../nbs/sheet/51_page_layout.ipynb #f4f0446a
 SMALLEST_SPACE = 5.5  # pixels: below, a head is a spot
-THICKEST_LINE = 1.5  # spaces: a wider black bar is a border
+THICKEST_LINE = 2.2  # spaces: a wider black bar is a border
 
 
 def read_systems(page: np.ndarray) -> tuple[LevelPage, list[list[Staff]]]:
