@@ -31,7 +31,9 @@ def test_one_of_three_sounds_is_heard_at_one_moment(tab, tmp_path):  # noqa: F81
     )
     at = wait_for(
         "the middle",
-        lambda: [t for t in tab.js("return [...document.querySelectorAll('audio')].map(a => a.currentTime)") if t > 0.5],
+        lambda: [
+            t for t in tab.js("return [...document.querySelectorAll('audio')].map(a => a.currentTime)") if t > 0.5
+        ],
     )
     assert np.allclose(at, 1.0, atol=0.05) and abs(float(tab.js("return now.getAttribute('x1')")) - 320) < 16
     button = ask(f"{tab.url}/element", {"using": "css selector", "value": "#play"})["value"]

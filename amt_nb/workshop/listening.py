@@ -73,7 +73,9 @@ class Listening:
         parts = {
             "BUTTONS": "".join(f'<button id="b{i}">{html.escape(k)}</button>' for i, k in enumerate(played)),
             "PICTURES": "".join(f'<g id="p{i}">{grey}{b}</g>' for i, b in enumerate(blue)),
-            "AUDIOS": "".join(f'<audio preload="auto" src="data:audio/wav;base64,{sound(x)}"></audio>' for x in played.values()),
+            "AUDIOS": "".join(
+                f'<audio preload="auto" src="data:audio/wav;base64,{sound(x)}"></audio>' for x in played.values()
+            ),
             "SECONDS": f"{seconds:.3f}",
             "WIDTH": str(WIDTH),
             "HEIGHT": str(HEIGHT),
