@@ -22,7 +22,7 @@ from amt_nb.workshop.wear import noise_pictures, Spoil, spoiled
 def test_short_names_of_the_weights():
     assert weights_file("any").is_file() and weights_file("any").stat().st_size < 6e6
     assert weights_file("piano") == weights_file("piano-100k") == weights_file()
-    assert "no real recording" in load_model("any").card["labels"]
+    assert "software pianos" in load_model("any").card["labels"]
 
 
 def test_a_voice_with_vibrato_is_not_many_notes():

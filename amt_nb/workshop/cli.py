@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MIDI_SUFFIXES', 'EXTRAS', 'ABOUT', 'TEACH', 'ADD', 'is_folder', 'outputs_of', 'decoding', 'long_enough',
-           'transcribe_one', 'run_transcribe', 'align_outputs', 'run_align', 'example_recording', 'run_demo',
-           'own_decoding', 'add_model_options', 'add_transcribe', 'add_align', 'add_demo', 'make_parser',
+           'weights_for', 'transcribe_one', 'run_transcribe', 'align_outputs', 'run_align', 'example_recording',
+           'run_demo', 'own_decoding', 'add_model_options', 'add_transcribe', 'add_align', 'add_demo', 'make_parser',
            'note_unheeded', 'run', 'main']
 
 # %% ../../nbs/workshop/cli.ipynb #65f6d05c
@@ -18,7 +18,7 @@ from pathlib import Path
 from .cli_adapt import add_adapt
 from .cli_data import add_evaluate, add_prepare, add_train
 from .cli_pages import are_pages, check_page_options, page_range, run_align_pages
-from .cli_notes import add_note_options, heard_pedal, json_text, write_notes
+from .cli_notes import add_note_options, write_outputs
 from .cli_score import add_score
 from .cli_sweep import add_sweep
 from .cli_options import Progress, add_command, add_force, check_output
@@ -67,17 +67,26 @@ def long_enough(notes, min_note_ms: int | None):
     """The notes that last `min_note_ms` milliseconds or more; all of them for None."""
     return notes if min_note_ms is None else notes[notes["offset_s"] - notes["onset_s"] > min_note_ms / 1000 - 1e-6]
 
+# %% ../../nbs/workshop/cli.ipynb #weightsfor1
+def weights_for(recording: Path, args) -> tuple[str, str]:
+    """(weights, words about them) of a recording: those that were named, or those that fit it, which is told."""
+    from amt_nb.transcription.which_weights import choose_weights
+
+    if args.weights:
+        return args.weights, ""
+    chosen = choose_weights(recording, tuning=args.tuning)
+    return chosen.weights, f"; {chosen.in_words()}"
+
 # %% ../../nbs/workshop/cli.ipynb #dd38ee04
 def transcribe_one(recording: Path, paths: dict[str, Path], args) -> str:
     """Transcribes `recording` to the files `paths` (see `outputs_of`); returns the line that tells of it."""
-    from amt_nb.workshop.files import atomic_write
     from amt_nb.transcription.transcribe import cqt_of, load_model, notes_of, stream_activations
-    from amt_nb.workshop.bends import note_bends
     from amt_nb.workshop.transcription_figures import write_picture, write_stereo
 
     started, bar = time.monotonic(), Progress(recording.name, args.progress)
     try:
-        model = load_model(args.weights)
+        weights, heard = weights_for(recording, args)
+        model = load_model(weights)
         found = stream_activations(recording, None, model, bar, args.tuning)
         notes = long_enough(notes_of(found, model, **decoding(args)), args.min_note_ms)
         if "picture" in paths:
@@ -87,12 +96,7 @@ def transcribe_one(recording: Path, paths: dict[str, Path], args) -> str:
             write_picture(paths["picture"], cqt_of(recording, None, model, found.level_db), notes, title)
         if "sound" in paths:
             write_stereo(paths["sound"], recording, notes)
-        several, weights = model.instruments > 1, args.weights or "piano-100k"
-        if "json" in paths:
-            atomic_write(paths["json"], json_text(notes, recording, found.seconds, weights, several).encode())
-        pedal = heard_pedal(notes, recording, model, found.level_db) if args.pedal else None
-        bends = note_bends(recording, notes) if args.bends else None
-        write_notes(notes, paths, pedal, args.beats, several, bends)
+        heard += write_outputs(notes, found, recording, paths, args, model, weights)
     finally:
         bar.close()
     remember(paths.values(), recording)
@@ -101,7 +105,7 @@ def transcribe_one(recording: Path, paths: dict[str, Path], args) -> str:
         why = "no note was recognised" if found.sounding else "silence"
         print(printable(f"{recording}: {why}; {paths['midi']} is valid and empty"), file=sys.stderr)
     tuned = f", tuned {found.cents:+.0f} cents from 440 Hz" if found.cents else ""
-    return f"{len(notes)} notes of {found.seconds:.1f} s{tuned} in {took:.1f} s"
+    return f"{len(notes)} notes of {found.seconds:.1f} s{tuned} in {took:.1f} s{heard}"
 
 # %% ../../nbs/workshop/cli.ipynb #3181aae9
 def run_transcribe(args) -> int:
@@ -243,6 +247,7 @@ examples:
   amt-nb transcribe take.wav --min-note-ms 60           leaves out notes shorter than 60 ms
   amt-nb transcribe take.wav --onset-threshold 0.2      finds more notes, and more wrong ones (piano-100k's own: 0.3)
   amt-nb transcribe song.ogg --bends                    a voice glides: pitch bends, a channel a note
+  amt-nb transcribe trio.flac --instrument auto          a track an instrument, as it is heard: a guess
   amt-nb transcribe take.wav --force                    replaces take.mid, whoever wrote it""",
     ),
     "demo": (
@@ -299,8 +304,8 @@ def add_model_options(parser) -> None:
         "--weights",
         type=filled,
         metavar="W",
-        help="weights: piano (piano-100k, the default), any (guitars, strings, winds, voices, ensembles), another name of "
-        "the book, or a .safetensors file",
+        help="weights: piano, any (guitars, strings, winds, voices, ensembles), another name of the book, or a "
+        ".safetensors file (default: the first half minute is heard by both, and piano is taken where they agree)",
     )
     parser.add_argument(
         "--min-note-ms",
