@@ -327,15 +327,17 @@ def instrument_events(ticks, channel: int, program: int, ticks_per_s: float, ped
     return [(tick, message) for tick, _, _, message in sorted(events, key=lambda e: e[:3])]
 
 # %% ../../nbs/workshop/midi.ipynb #0ffe746b
-def instrument_tracks(notes, ticks_per_s: float, programs=INSTRUMENT_PROGRAMS, pedal=None) -> list[bytes]:
+def instrument_tracks(
+    notes, ticks_per_s: float, programs=INSTRUMENT_PROGRAMS, pedal=None, names=INSTRUMENTS
+) -> list[bytes]:
     """Track chunks of `notes`: one track and channel for each instrument that plays, with its name and program.
 
-    Notes of one key and instrument that overlap go to a further track and channel. `programs`: General MIDI program of
-    each instrument. `pedal`: PEDAL_DTYPE rows, sent to the piano's channels, or to all where no piano plays."""
+    Notes of one key and instrument that overlap go to a further track and channel. `programs`, `names`: General MIDI
+    program and name of each instrument. `pedal`: PEDAL_DTYPE rows, sent to the piano's channels, or to all where no piano plays."""
     tracks, own = [], {int(i): int(i) + int(i >= DRUM_CHANNEL) for i in np.unique(notes["instrument"])}
     free = [c for c in range(16) if c != DRUM_CHANNEL and c not in own.values()]
     for i, channel in own.items():
-        name, feet = INSTRUMENTS[i].encode(), pedal if i == 0 or 0 not in own else None
+        name, feet = names[i].encode(), pedal if i == 0 or 0 not in own else None
         for k, part in enumerate(voices(note_ticks(notes[notes["instrument"] == i], ticks_per_s), 1 + len(free))):
             channel = free.pop(0) if k else channel
             events = instrument_events(part, channel, programs[i], ticks_per_s, feet)
@@ -343,7 +345,7 @@ def instrument_tracks(notes, ticks_per_s: float, programs=INSTRUMENT_PROGRAMS, p
     return tracks
 
 
-def midi_bytes(notes, resolution: int = 960, programs=INSTRUMENT_PROGRAMS, pedal=None) -> bytes:
+def midi_bytes(notes, resolution: int = 960, programs=INSTRUMENT_PROGRAMS, pedal=None, names=INSTRUMENTS) -> bytes:
     """A standard MIDI file (format 1, 120 beats a minute) of `instrument_tracks`, to whose channels `pedal` is sent.
 
     At 960 ticks a beat a time is at most 0.27 ms off. UserError for a note before 0 s."""
@@ -353,7 +355,7 @@ def midi_bytes(notes, resolution: int = 960, programs=INSTRUMENT_PROGRAMS, pedal
     if len(notes) and notes["onset_s"].min() < 0:
         raise UserError("a MIDI file has no time before 0 s: shift the notes")
     tempo = track_bytes([(0, b"\xff\x51\x03" + (500_000).to_bytes(3, "big"))])
-    return file_bytes([tempo, *instrument_tracks(notes, 2 * resolution, programs, pedal)], int(resolution))
+    return file_bytes([tempo, *instrument_tracks(notes, 2 * resolution, programs, pedal, names)], int(resolution))
 
 # %% ../../nbs/workshop/midi.ipynb #7254b915
 def write_midi(notes, path, resolution: int = 960, programs=INSTRUMENT_PROGRAMS, pedal=None) -> Path:

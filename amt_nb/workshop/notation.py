@@ -15,7 +15,7 @@ import numpy as np
 
 from ..notes import cut_restrikes
 from .extras import needs
-from .grids import INSTRUMENTS
+from .grids import INSTRUMENT_PROGRAMS, INSTRUMENTS
 from .midi import file_bytes, instrument_tracks, track_bytes
 from .settings import UserError
 
@@ -105,10 +105,10 @@ def signatures(grid: BarGrid) -> list[tuple[int, int, int]]:
     return out
 
 # %% ../../nbs/workshop/notation.ipynb #6cb946ad
-def midi_in_bars(notes, grid: BarGrid, pedal=None) -> bytes:
+def midi_in_bars(notes, grid: BarGrid, pedal=None, programs=INSTRUMENT_PROGRAMS, names=INSTRUMENTS) -> bytes:
     """A MIDI file whose bars and beats are those of `grid` and whose notes lie where they were, to 1 ms.
 
-    A track an instrument; pedal: PEDAL_DTYPE rows, see `midi.instrument_tracks`.
+    A track an instrument; pedal: PEDAL_DTYPE rows, programs, names: see `midi.instrument_tracks`.
     """
     tempos, begins = beat_tempos(grid)
     per_beat = round(TICKS * grid.quarters)
@@ -123,7 +123,7 @@ def midi_in_bars(notes, grid: BarGrid, pedal=None) -> bytes:
     for beat, above, below in signatures(grid):
         conductor.append((beat * per_beat, 0, b"\xff\x58\x04" + bytes([above, {4: 2, 8: 3}[below], 24, 8])))
     first = track_bytes([(at, message) for at, _, message in sorted(conductor, key=lambda e: e[:2])])
-    return file_bytes([first, *instrument_tracks(moved, 1, pedal=pedal)], TICKS)
+    return file_bytes([first, *instrument_tracks(moved, 1, programs, pedal, names)], TICKS)
 
 # %% ../../nbs/workshop/notation.ipynb #20d484a8
 BEAT_PARTS = 12  # the finest place in a beat, so that quarters and thirds of it are whole numbers
@@ -230,8 +230,10 @@ def _blank_part(number: int, name: str, clefs, key: str, grid: BarGrid, scale: i
     return part
 
 
-def score_parts(notes, grid: BarGrid) -> list:
-    """partitura Parts, one an instrument, of `notes` at sounding pitch in the bars of `grid`; UserError without notes."""
+def score_parts(notes, grid: BarGrid, names=INSTRUMENTS) -> list:
+    """partitura Parts, one an instrument, of `notes` at sounding pitch in the bars of `grid`; UserError without notes.
+
+    names: of the instruments."""
     import partitura.score as written
 
     if not len(notes):
@@ -240,11 +242,11 @@ def score_parts(notes, grid: BarGrid) -> list:
     clefs = [clefs_of(some) for some in played]
     rows = [chords_of_staves(some, grid, len(c)) for some, c in zip(played, clefs)]
     spelling, key = _spelt([row for some in rows for row in some])
-    names, parts, last = iter(spelling), [], max(end for some in rows for _, _, end, _ in some) * scale
+    spelt, parts, last = iter(spelling), [], max(end for some in rows for _, _, end, _ in some) * scale
     for number, (some, own, chords) in enumerate(zip(played, clefs, rows), 1):
-        part = _blank_part(number, INSTRUMENTS[some["instrument"][0]].capitalize(), own, key, grid, scale)
+        part = _blank_part(number, names[some["instrument"][0]].capitalize(), own, key, grid, scale)
         for i, (staff, onset, end, chord) in enumerate(chords):
-            for k, (step, alter, octave) in zip(range(len(chord)), names):
+            for k, (step, alter, octave) in zip(range(len(chord)), spelt):
                 note = written.Note(step, octave, alter, id=f"p{number}n{i}-{k}", voice=staff, staff=staff)
                 part.add(note, onset * scale, end * scale)
         part.get_or_add_point(last)  # all parts have as many bars
@@ -255,7 +257,7 @@ def score_parts(notes, grid: BarGrid) -> list:
     return parts
 
 # %% ../../nbs/workshop/notation.ipynb #6cf85e91
-def musicxml_bytes(notes, grid: BarGrid) -> bytes:
+def musicxml_bytes(notes, grid: BarGrid, names=INSTRUMENTS) -> bytes:
     """A score in MusicXML, a part an instrument, of `notes` in the bars of `grid`; UserError without notes or without
     partitura."""
     import warnings
@@ -265,4 +267,4 @@ def musicxml_bytes(notes, grid: BarGrid) -> bytes:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return partitura.save_musicxml(score_parts(notes, grid))
+        return partitura.save_musicxml(score_parts(notes, grid, names))
