@@ -191,6 +191,7 @@ DATA = {
     "A_collapse": ("aa86cc43", {}, lambda b: ids(b["paired"], b["sounds"], b["scores"])),
     "A_collapse_tied": ("7e42352d", {"every": 1}, lambda b: ids(b["paired"], b["sounds"], b["scores"])),
     "A_direct": ("e6a16786", {"farthest_m": 0.0}, lambda b: ids(b["features"]["paired"], b["performances"])),
+    "A_instruments": ("ains0005", {}, lambda b: ids(b["paired"])),
     "A_pedal": ("2f480bb5", {"seed": 1}, lambda b: ids(b["by_role"]["paired"])),
     "A_peers": ("a0c1e004", {"tools": "amt_nb"}, None),
     "A_robustness": ("ar000003", {}, None),

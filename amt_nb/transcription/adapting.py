@@ -56,7 +56,9 @@ class AdaptConfig:
     least_support: Real[0, 1] = 0.45  # share of what is heard that the sound supports; speech has 0.36
     views: Whole[1, 5] = 3  # hearings, each at another pitch, that a label is the mean of
     shortest_s: Real[0, 5] = 0.09  # notes shorter than this are not believed
-    sure_onset: Real[0, 2] = 0.5  # an onset less likely than this is not taught: the note is, when it began is left open
+    sure_onset: Real[0, 2] = (
+        0.5  # an onset less likely than this is not taught: the note is, when it began is left open
+    )
     heard: Whole[0, 10**4] = 6  # crops a step of what was heard
     rendered: Whole[0, 10**4] = 0  # of renderings by the learnt renderer: they judge, but taught nothing more
     control: Whole[0, 10**4] = 2  # of the piano
@@ -465,22 +467,29 @@ CONDITIONS = {
 
 
 def show_adapted(folder) -> Table:
-    """F1 before and after of the records adapt_* in `folder`: a row a target and condition, mean ± standard deviation (seeds)."""
+    """F1 before and after of the records adapt_* in `folder`: a row a target, weights and condition, mean ± standard deviation (seeds)."""
     groups, runs = {}, runs_in(*read_records(folder, "adapt_"))
     for run in runs:
-        about = run["configuration"]["target"]
-        groups.setdefault((about["name"], list(CONDITIONS).index(about["condition"])), []).append(run["metrics"])
+        about, every = run["configuration"]["target"], not run["configuration"]["adapt"].get("sure_onset", 0)
+        key = about["name"], about["weights"].split("-")[0], list(CONDITIONS).index(about["condition"]), every
+        groups.setdefault(key, []).append(run["metrics"])
     rows, columns = [], [(k, when) for k in ("note_f1", "frame_f1") for when in ("before", "after")]
     columns += [("control", "before"), ("control", "after")]
-    for (name, condition), some in sorted(groups.items()):
+    for (name, weights, condition, every), some in sorted(groups.items()):
         values = [mean_sd([m[when][k] for m in some], times=100) for k, when in columns]
-        rows.append(
-            [
-                name,
-                list(CONDITIONS.values())[condition],
-                *values,
-                f"{sum(m['after']['handed_out'] for m in some):g} of {len(some)}",
-            ]
-        )
-    header = ["target", "learns from", "note F1", "after", "Frame F1", "after", "piano, note F1", "after", "handed out"]
+        handed = sum(m["after"]["handed_out"] and not refused(60.0, m["before"], AdaptConfig()) for m in some)
+        taught = list(CONDITIONS.values())[condition] + ", every onset" * every
+        rows.append([name, weights, taught, *values, f"{handed:g} of {len(some)}"])
+    header = [
+        "target",
+        "from",
+        "learns from",
+        "note F1",
+        "after",
+        "Frame F1",
+        "after",
+        "piano, note F1",
+        "after",
+        "handed out",
+    ]
     return show_table(header, rows, "F1 in percent. " + origins(runs))
