@@ -18,6 +18,7 @@ from amt_nb.sheet.page_layout import (
     repeat_dots,
     runs,
     widened,
+    without_blots,
 )
 from ..workshop.pages import BAR, FILLED, HALF, HEAD, SIGN, STAFF, UNKNOWN, PageLayout, empty_page, page_table
 from ..workshop.settings import UserError
@@ -224,14 +225,14 @@ def is_stem(line: tuple[int, int], heads: np.ndarray, space: float) -> bool:
 # %% ../../nbs/sheet/52_noteheads.ipynb #8ffacc53
 def braces(level: LevelPage, systems: list[list[Staff]]) -> tuple[float, float]:
     """(left, right) share of the rows of the systems that have ink 0.4 to 2.2 spaces outside their staves: a brace fills
-    most of them, and a page number or a slur few. The median of the systems."""
-    sides = []
+    most of them, and a page number or a slur few; black borders do not count. The median of the systems."""
+    sides, ink = [], without_blots(level.ink, systems[0][0].space)
     for system in systems:
         s = system[0].space
         rows = slice(max(0, int(system[0].middle)), int(system[-1].middle + 4 * s))
         x0, x1 = min(staff.x0 for staff in system), max(staff.x1 for staff in system)
-        left = level.ink[rows, max(0, int(x0 - 2.2 * s)) : max(0, int(x0 - 0.4 * s))]
-        right = level.ink[rows, int(x1 + 0.4 * s) : int(x1 + 2.2 * s)]
+        left = ink[rows, max(0, int(x0 - 2.2 * s)) : max(0, int(x0 - 0.4 * s))]
+        right = ink[rows, int(x1 + 0.4 * s) : int(x1 + 2.2 * s)]
         sides.append((left.any(1).mean(), right.any(1).mean()))
     return tuple(float(side) for side in np.median(sides, axis=0))
 
