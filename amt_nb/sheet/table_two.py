@@ -67,7 +67,7 @@ def shares(errors) -> dict[str, float]:
     return {f"under_{margin:g}_s": float((np.asarray(errors) < margin).mean()) for margin in MARGINS_S}
 
 # %% ../../nbs/sheet/57_table_two.ipynb #4c080e1d
-SHORTEST_S, EVERY_S, BEFORE_S = 0.2, 0.1, 0.1  # of a bar that is judged; between moments; by which a head may precede its bar
+SHORTEST_S, EVERY_S, BEFORE_S = 0.2, 0.1, 0.1  # a bar judged; between moments; a head before its bar
 
 
 def rows_of(path) -> list[dict]:
