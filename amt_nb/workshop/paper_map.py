@@ -440,7 +440,7 @@ CLAIMS = [
         "(transcription/26_instruments)"),
     Claim("B", "One network reads the path in one shot and beats dynamic time warping", "refuted at this size",
         "alignment/41_table_one", "on whole real pieces, with 256 cells and 2,000 steps, the paper's network stays "
-        "far below plain warping; with cross-entropy and refinement it comes near"),
+        "far below plain warping; another network does it (alignment/42_one_shot)"),
     Claim("B", "The custom loss is better than cross-entropy", "refuted at this size", "alignment/34_sasa_aligner",
         "cross-entropy is ahead in every seed"),
     Claim("B", "Attention is better than convolution", "refuted at this size", "alignment/37_unet_aligner",
