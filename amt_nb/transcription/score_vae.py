@@ -185,7 +185,9 @@ class VAEConfig:
         if self.instruments not in (1, 11):
             raise UserError(f"instruments = {self.instruments}: 1, or 11 for the classes")
         if len(self.multipliers) != 4 or len(self.blocks) != 4:
-            raise UserError(f"a score VAE has four levels: vae_multipliers {self.multipliers} and vae_blocks {self.blocks}")
+            raise UserError(
+                f"a score VAE has four levels: vae_multipliers {self.multipliers} and vae_blocks {self.blocks}"
+            )
 
     @property
     def widths(self) -> tuple[int, ...]:
