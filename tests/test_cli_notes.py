@@ -57,6 +57,14 @@ def test_transcribe_uses_the_weights_it_tells_of(tune, tmp_path, monkeypatch, wo
     assert told["weights"] == used and read - {weights_file("any")} == {weights_file(used)}  # both hear what plays
 
 
+@pytest.mark.parametrize("name, used", [("violin", "any"), ("piano", "piano"), ("auto", "piano-100k")])
+def test_an_instrument_that_is_named_needs_no_listening_for_weights(tune, tmp_path, capsys, name, used):
+    _, told = transcribed(tune, tmp_path, "--instrument", name)
+    assert told["weights"] == used and ("two hearings" in capsys.readouterr().out) == (name == "auto")
+    _, told = transcribed(tune, tmp_path, "--instrument", name, "--weights", "align-12k")
+    assert told["weights"] == "align-12k"
+
+
 @pytest.mark.parametrize("words, used", [((), "align-12k"), (("--weights", "piano-100k"), "piano-100k")])
 def test_align_uses_small_weights_unless_told_otherwise(tune, tmp_path, monkeypatch, capsys, words, used):
     def align(recording, score, weights=None, **_):

@@ -69,11 +69,12 @@ def long_enough(notes, min_note_ms: int | None):
 
 # %% ../../nbs/workshop/cli.ipynb #weightsfor1
 def weights_for(recording: Path, args) -> tuple[str, str]:
-    """(weights, words about them) of a recording: those that were named, or those that fit it, which is told."""
+    """(weights, words about them) of a recording: those that were named, or fit the instrument that was, or fit what is heard,
+    which is told."""
     from amt_nb.transcription.which_weights import choose_weights
 
-    if args.weights:
-        return args.weights, ""
+    if (named := getattr(args, "instrument", None) or "auto") != "auto" or args.weights:
+        return args.weights or ("piano" if named == "piano" else "any"), ""
     chosen = choose_weights(recording, tuning=args.tuning)
     return chosen.weights, f"; {chosen.in_words()}"
 
