@@ -32,13 +32,24 @@ def test_a_voice_with_vibrato_is_not_many_notes():
     assert 3 <= len(found) <= 4 and {57, 60, 62} <= set(found["pitch"].tolist())
 
 
-@pytest.mark.parametrize("program", [0, 25, 40, 73])
-def test_onsets_are_punctual(program):
+def begins_s(wave, at):
+    """When the sound of each note has risen to a tenth of its level: a bow's does so 11 ms after its key, a string's at once."""
+    level, out = np.sqrt(np.convolve(wave**2, np.ones(80) / 80, "same")), []
+    for t in at:
+        first = round(t * 16000) - 160
+        before, note = level[first - 160 : first].mean(), level[first : first + 6400]
+        out.append((first + np.argmax(note > before + 0.1 * (np.percentile(note, 95) - before))) / 16000)
+    return np.array(out)
+
+
+@pytest.mark.parametrize("program, latest", [(0, 0.01), (25, 0.01), (40, 0.02), (73, 0.02)])
+def test_onsets_are_punctual(program, latest):
     at = np.arange(0.5, 6.5, 0.5)
     notes = as_notes(at, at + 0.45, 60 + np.arange(12) * 5 % 12, 95)
-    found = transcribe(render_expressive(notes, {0: program}, seconds=7.5), 16000, "any")
-    errors = [np.abs(found["onset_s"] - t).min() for t in at]
-    assert np.median(errors) < 0.02
+    wave = render_expressive(notes, {0: program}, seconds=7.5)
+    found = transcribe(wave, 16000, "any")
+    errors = [np.abs(found["onset_s"] - t).min() for t in begins_s(wave, at)]
+    assert np.median(errors) < latest
 
 
 @pytest.mark.parametrize("kind", KINDS)

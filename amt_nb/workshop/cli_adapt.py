@@ -13,7 +13,6 @@ from .cli_options import add_command, add_force, check_output, filled, number, w
 from .extras import needs
 from .inputs import check_sound_file
 from .settings import UserError
-from .sound_files import opened
 from .terminal import printable
 from .written import remember
 
@@ -43,6 +42,8 @@ settings.ini has the rest: adapt_steps, adapt_most_lost ...""",
 # %% ../../nbs/workshop/cli_adapt.ipynb #cacd7ed3
 def is_sound(path: Path) -> bool:
     """Whether the bytes of the file at `path`, whatever its name, begin like sound that this book can decode."""
+    from amt_nb.workshop.sound_files import opened
+
     try:
         with opened(path, 0, path.stat().st_size):
             return True
