@@ -158,7 +158,7 @@ def test_the_table_refuses_in_one_line(engraved, tmp_path, monkeypatch):
     for change, said in (
         ({"folder": str(tmp_path)}, "folder: .* has no pieces.csv"),
         ({"role": "real_val"}, "folder: no piece of role real_val"),
-        ({"methods": "amt_nb;Dorfer 2019"}, "methods: no method is called 'Dorfer 2019'"),
+        ({"methods": "amt_nb;Dorfer"}, "methods: no method is called 'Dorfer'"),
     ):
         with pytest.raises(UserError, match=said) as refused:
             run_cells("B_table2", {"folder": str(engraved)} | change, tmp_path, monkeypatch, "t2b00006")

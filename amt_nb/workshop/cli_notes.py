@@ -147,7 +147,7 @@ def player_name(text: str) -> str:
     from amt_nb.workshop.players import CLASSES
 
     if text not in (*CLASSES, "auto"):
-        raise argparse.ArgumentTypeError(f"no instrument {text!r}: auto, {', '.join(CLASSES)}")
+        raise argparse.ArgumentTypeError(f"no instrument {text[:40]!r}: auto, {', '.join(CLASSES)}")
     return text
 
 
