@@ -44,7 +44,9 @@ def evidence(frames, onsets) -> np.ndarray:
 
 
 def heard_keys(recording, weights: str = "align-12k") -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities (frames, onsets), each (T, 88), of a recording (wave, sr) by a transcription model, not late."""
+    """Probabilities (frames, onsets), each (T, 88) at FPS, that keys of a recording (wave, sr) sound and begin.
+
+    weights: of a transcription model, as `load_model` takes them. UserError where they know no onsets."""
     model = load_model(weights)
     found = activations(*recording, model)
     if found.onsets is None:
@@ -295,7 +297,7 @@ def near_jump(truth: TimeMap, at: np.ndarray, reach_s: float) -> np.ndarray:
 
 
 def coarse_loss(models: dict, batch: dict, step: int = 0) -> dict:
-    """Cross-entropy of models['coarse'] on batch['readings'], a list, for `fit`; `right`: rows within one cell.
+    """Cross-entropy of models['coarse'] on batch['readings'], a list, for `fit`; `right`: rows within 1.6 cells, a second.
 
     A row's true place lies between two columns, which share it; the stacks before the last count 0.4."""
     total, right = [], []

@@ -148,6 +148,8 @@ REFERENCES = {
         "ICASSP", "arXiv:2102.00382"),
     "Trigeorgis et al. 2016": Reference("G. Trigeorgis, M. A. Nicolaou, S. Zafeiriou, B. W. Schuller",
         "Deep canonical time warping", 2016, "CVPR", ""),
+    "Newell et al. 2016": Reference("A. Newell, K. Yang, J. Deng",
+        "Stacked hourglass networks for human pose estimation", 2016, "ECCV", "arXiv:1603.06937"),
     "Hadsell et al. 2006": Reference("R. Hadsell, S. Chopra, Y. LeCun",
         "Dimensionality reduction by learning an invariant mapping", 2006, "CVPR", ""),
     "Zhou, Wang and Krähenbühl 2019": Reference("X. Zhou, D. Wang, P. Krähenbühl", "Objects as points", 2019,
