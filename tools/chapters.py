@@ -44,7 +44,7 @@ import house
 ROOT = Path(__file__).resolve().parents[1]
 BUDGET_S = 60  # a chapter's time on the machine of the next line
 REFERENCE_S = 0.30  # CPU seconds of `measure_machine` there (2 cores, no load)
-HANGS_S = 900  # wall time after which a process is ended
+HANGS_S = 900  # wall time after which a process is ended, stretched as the budget is
 INSTALL = """\
 #| hide
 # Where the book is not installed yet (Colab, for one), this cell installs it.
@@ -357,6 +357,7 @@ class Runner:
 
     def __init__(self, jobs, storing, allowance):
         self.jobs, self.storing, self.allowance = jobs, storing, allowance
+        self.hangs_s = HANGS_S * allowance
         self.counts = {"passed": 0, "failed": 0, "skipped": 0}
         self.done, self.running, self.lock, self.stopped = 0, set(), threading.Lock(), False
         self.env = dict(os.environ, OMP_NUM_THREADS="1", PYTHONUNBUFFERED="1")
@@ -378,7 +379,7 @@ class Runner:
                     start_new_session=True,
                 )
                 self.running.add(process.pid)
-            late = threading.Timer(HANGS_S, lambda: self.end(process.pid))
+            late = threading.Timer(self.hangs_s, lambda: self.end(process.pid))
             late.start()
             _, status, used = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(status)
@@ -388,7 +389,7 @@ class Runner:
             wall = time.monotonic() - started
             output.seek(0)
             return (
-                None if wall >= HANGS_S else process.returncode,
+                None if wall >= self.hangs_s else process.returncode,
                 output.read().decode("utf-8", "replace"),
                 wall,
                 used.ru_utime + used.ru_stime,
@@ -409,7 +410,7 @@ class Runner:
             return 0, 0, 1, output.strip(), f"{wall:5.1f} s ({cpu:.1f} CPU-s)"
         wrong = output.strip() if code else ""
         if code is None:
-            wrong = f"still running after {HANGS_S} s"
+            wrong = f"still running after {self.hangs_s:.0f} s"
         elif code and not wrong:
             wrong = f"its process ended with {code}"
         limit = BUDGET_S * self.allowance
@@ -445,7 +446,7 @@ class Runner:
         skips = "\n".join(line for line in output.splitlines() if line.startswith("SKIPPED"))
         remarks = output.strip()[-6000:] if failed else skips
         if code is None:
-            remarks += f"\nstill running after {HANGS_S} s"
+            remarks += f"\nstill running after {self.hangs_s:.0f} s"
         return max(0, total - failed - skipped), failed, skipped, remarks, f"{wall:5.1f} s ({cpu:.1f} CPU-s)"
 
     def __call__(self, path):
