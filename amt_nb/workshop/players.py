@@ -186,9 +186,8 @@ def class_shares(scores: np.ndarray, alpha: float = 0.02, beta: float = 0.3, rou
         p = np.exp(p - p.max(1, keepdims=True))
         p /= p.sum(1, keepdims=True)
         kept = np.maximum(p.sum(0) - alpha * len(p) - beta, 0)
-        share = (kept if kept.any() else p.sum(0) + 1e-12) / max(
-            (kept if kept.any() else p.sum(0) + 1e-12).sum(), 1e-12
-        )
+        kept = kept if kept.any() else p.sum(0) + 1e-12
+        share = kept / max(kept.sum(), 1e-12)
     return p, share
 
 # %% ../../nbs/workshop/players.ipynb #irn00022
