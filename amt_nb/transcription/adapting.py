@@ -17,12 +17,11 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from ..cqt import CQTConfig, move
 from ..metrics import evaluate, mean_scores, note_f1, onset_errors
 from ..notes import sort_notes, to_roll
-from .direct import AugmentConfig, DirectBatches, HarmonicConfig, HarmonicNet
+from .direct import AugmentConfig, direct_loss, DirectBatches, HarmonicConfig, HarmonicNet
 from .learnt_renderer import RendererConfig, fit_renderer, rendered_crops
 from .piano import pack
 from .shift_detector import shift_of_cqt
@@ -214,14 +213,10 @@ def steady_loss(models: dict, batch: dict, step: int = 0) -> dict:
     """`direct_loss` with the batch norms of models['net'] as they are, and no word on onsets that are not sure.
 
     batch: as for `direct_loss` with two rolls, (B, 2, T, 88): notes whose onset is sure, and notes whose onset is not."""
-    out = {k: v.float() for k, v in models["net"].eval()(batch["cqt"]).items()}
-    bce = lambda k, truth: F.binary_cross_entropy_with_logits(out[k], truth, reduction="none")
-    (onset, unsure), velocity = batch["onset"].unbind(1), batch["velocity"][:, 0]
-    told, starts = (unsure == 0).float(), (velocity > 0).float()
-    loss = {"frame": bce("frame", batch["frame"].amax(1)).mean()}
-    loss["onset"] = (bce("onset", onset) * told).sum() / told.sum().clamp(min=1)
-    loss["velocity"] = (bce("velocity", velocity) * starts).sum() / starts.sum().clamp(min=1)
-    return loss | {"total": loss["frame"] + 2 * loss["onset"] + 0.05 * loss["velocity"]}
+    models["net"].eval()
+    onset, unsure = batch["onset"].unbind(1)
+    one = {"cqt": batch["cqt"], "frame": batch["frame"].amax(1), "velocity": batch["velocity"][:, 0], "onset": onset}
+    return direct_loss(models, one | {"told": (unsure == 0).float()}, step)
 
 # %% ../../nbs/transcription/24_adapting.ipynb #ad57ede5
 def judged(pairs: list, model: TranscriptionModel) -> dict[str, float]:

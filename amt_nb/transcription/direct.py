@@ -151,14 +151,13 @@ def targets(notes, first: int, n_frames: int, instruments: int = 1) -> dict[str,
 # %% ../../nbs/transcription/19_direct.ipynb #8025ff12
 def direct_loss(models: dict, batch: dict, step: int = 0) -> dict:
     """Losses of models['net'] on batch {'cqt': (B, 1, T, 352), 'frame', 'onset', 'velocity': (B, T, 88) or (B, I, T,
-    88)}; 'total' = frame + 2·onset + velocity/20."""
+    88)}; 'total' = frame + 2·onset + velocity/20. With 'told', 1 or 0 in onset's shape, onsets count where it is 1."""
     out = {k: v.float() for k, v in models["net"](batch["cqt"]).items()}
     bce = F.binary_cross_entropy_with_logits
-    starts = (batch["velocity"] > 0).float()
-    loss = {k: bce(out[k], batch[k]) for k in ("frame", "onset")}
-    loss["velocity"] = (bce(out["velocity"], batch["velocity"], reduction="none") * starts).sum() / starts.sum().clamp(
-        min=1
-    )
+    where = lambda k, mask: (bce(out[k], batch[k], reduction="none") * mask).sum() / mask.sum().clamp(min=1)
+    loss = {"frame": bce(out["frame"], batch["frame"])}
+    loss["onset"] = where("onset", batch["told"]) if "told" in batch else bce(out["onset"], batch["onset"])
+    loss["velocity"] = where("velocity", (batch["velocity"] > 0).float())
     return loss | {"total": loss["frame"] + 2 * loss["onset"] + 0.05 * loss["velocity"]}
 
 # %% ../../nbs/transcription/19_direct.ipynb #a2c62e13
