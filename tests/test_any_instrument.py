@@ -48,8 +48,9 @@ def test_onsets_are_punctual(program, latest):
     notes = as_notes(at, at + 0.45, 60 + np.arange(12) * 5 % 12, 95)
     wave = render_expressive(notes, {0: program}, seconds=7.5)
     found = transcribe(wave, 16000, "any")
-    errors = [np.abs(found["onset_s"] - t).min() for t in begins_s(wave, at)]
-    assert np.median(errors) < latest
+    off = lambda places: np.median([np.abs(found["onset_s"] - t).min() for t in places])
+    assert off(begins_s(wave, at)) < latest
+    assert program == 40 or off(at) < 0.02  # a bow's key goes down before anything sounds
 
 
 @pytest.mark.parametrize("kind", KINDS)
