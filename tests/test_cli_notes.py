@@ -65,6 +65,14 @@ def test_an_instrument_that_is_named_needs_no_listening_for_weights(tune, tmp_pa
     assert told["weights"] == "align-12k"
 
 
+@pytest.mark.parametrize("level", [0.0, 0.3])
+def test_silence_and_one_note_are_not_called_a_piano(tmp_path, capsys, level):
+    sound = level * render(as_notes([0.3], [1.5], [69]), 16000, seconds=2.0)
+    soundfile.write(tmp_path / "few.wav", sound, 16000)
+    assert cli.main(["transcribe", str(tmp_path / "few.wav"), "-o", str(tmp_path / "few.mid"), "--no-progress"]) == 0
+    assert "too few notes to tell what plays" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("words, used", [((), "align-12k"), (("--weights", "piano-100k"), "piano-100k")])
 def test_align_uses_small_weights_unless_told_otherwise(tune, tmp_path, monkeypatch, capsys, words, used):
     def align(recording, score, weights=None, **_):

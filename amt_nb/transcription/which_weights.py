@@ -73,14 +73,18 @@ class Chosen:
 
     weights: str
     agreement: float
+    heard: int  # notes, by both together
 
     def in_words(self) -> str:
         """What is told a user."""
+        if self.heard <= 2 * GRACE:
+            return f"too few notes to tell what plays, so {self.weights}"
         kind = "a piano" if self.weights == NICKNAMES["piano"] else "not a piano alone"
         return f"{kind} (two hearings agree: {self.agreement:.2f}), so {self.weights}"
 
 
 def choose_weights(source, sr=None, tuning="auto") -> Chosen:
     """The weights of the book that fit a recording: the piano's where both hear the same; arguments as for `agreement`."""
-    alike = agreement(source, sr, tuning=tuning).agreement
-    return Chosen(NICKNAMES["piano" if alike >= ALIKE else "any"], alike)
+    found = agreement(source, sr, tuning=tuning)
+    name = NICKNAMES["piano" if found.agreement >= ALIKE else "any"]
+    return Chosen(name, found.agreement, found.first + found.second)
