@@ -43,12 +43,12 @@ class AnyConfig:
         "bowed",
     )
     # of each in a batch, to be scaled to 1
-    shares: Reals[0, 1000] = (1.8, 2.6, 0.7, 0.4, 1.2, 1.2, 0.3, 1.3, 0.6, 1.2, 1.6, 1.0, 1.2)
+    shares: Reals[0, 1000] = (1.8, 2.4, 0.8, 0.4, 1.2, 1.5, 0.3, 1.7, 0.7, 1.9, 1.7, 1.0, 1.1)
     crop_frames: Whole[2, 256] = 160
     crops: Whole[1, 10**4] = 8  # a batch
     detune_share: Real[0, 1] = 0.25  # crops out of tune by a bin, beyond the scenes' own tunings
     telephone_share: Real[0, 1] = 0.12  # crops through a telephone
-    noise_share: Real[0, 1] = 0.3  # crops with noise or hum
+    noise_share: Real[0, 1] = 0.4  # crops with noise or hum
     noise_from_db: Real[0, 200] = 24.0  # the loudest, below the crop's level
     noise_to_db: Real[0, 200] = 60.0
     width: Whole[1, 4096] = 48
