@@ -188,6 +188,8 @@ DECODING_GRID = {
     "lone_onset_threshold": (0.4, 0.6, 0.8, 1.0),
     "orphan_frames": (6, 10, 20, 40),
     "min_frames": (2, 3, 4),
+    "short_onset_threshold": (0.4, 0.5, 0.6),
+    "short_frames": (6, 8),
 }
 
 
@@ -201,5 +203,5 @@ def punctual(predicted, features, config: DecodeConfig) -> DecodeConfig:
 
 def choose_any_decoding(predicted, features, grid: dict | None = None) -> DecodeConfig:
     """Decoding settings with the best Frame F1 and note F1 on renderings, punctual before and after."""
-    start = punctual(predicted, features, DecodeConfig(onset_threshold=0.3, frame_threshold=0.35))
+    start = punctual(predicted, features, DecodeConfig(onset_threshold=0.3, frame_threshold=0.35, short_frames=5))
     return punctual(predicted, features, choose_decoding(predicted, features, start, grid or DECODING_GRID))

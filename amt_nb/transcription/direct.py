@@ -207,8 +207,8 @@ class DirectBatches:
     """step -> batch for `direct_loss`; a pure function of (seed, step).
 
     sources: name -> list of (cqt (T, 352) array or memory map in [−1, 1], notes). counts: name -> crops a batch.
-    frames: length of a crop; recordings are drawn in proportion to their length, and with several instruments to how
-    rare what plays in them is, see `rarity`.
+    frames: length of a crop; recordings are drawn in proportion to their length, and with several instruments, unless
+    by_rarity is False, to how rare what plays in them is, see `rarity`.
     """
 
     def __init__(
@@ -219,6 +219,7 @@ class DirectBatches:
         seed: int = 0,
         augment: AugmentConfig = AugmentConfig(),
         instruments: int = 1,
+        by_rarity: bool = True,
     ):
         self.sources, self.counts = (
             {k: v for k, v in sources.items() if counts.get(k)},
@@ -229,7 +230,8 @@ class DirectBatches:
         self.frames, self.seed, self.augment, self.instruments = frames, seed, augment, instruments
         self.share = {}
         for name, some in self.sources.items():
-            weight = np.array([len(x) for x, _ in some]) * (rarity([n for _, n in some]) if instruments > 1 else 1.0)
+            rare = rarity([n for _, n in some]) if instruments > 1 and by_rarity else 1.0
+            weight = np.array([len(x) for x, _ in some]) * rare
             self.share[name] = weight / weight.sum()
 
     def crop(self, source: str, rng) -> dict:
