@@ -6,7 +6,7 @@
 __all__ = ['EXCERPT', 'VIEWS', 'CONDITIONS', 'AdaptConfig', 'excerpts', 'hear', 'believed_notes', 'own_notes', 'onset_likelihood',
            'unlabelled_metrics', 'refused', 'varied', 'control_pieces', 'pairs_of', 'split_control', 'load_net',
            'with_net', 'steady_loss', 'judged', 'Looks', 'worse', 'moved_s', 'in_place', 'Adapted', 'heard_pairs',
-           'as_one', 'new_sound', 'adapt', 'adapt_files', 'save_adapted', 'show_adapted']
+           'new_sound', 'adapt', 'adapt_files', 'save_adapted', 'show_adapted']
 
 # %% ../../nbs/transcription/24_adapting.ipynb #adfd3cd0
 import datetime
@@ -21,7 +21,15 @@ import torch
 from ..cqt import CQTConfig, move
 from ..metrics import evaluate, mean_scores, note_f1, onset_errors
 from ..notes import sort_notes, to_roll
-from .direct import AugmentConfig, direct_loss, DirectBatches, HarmonicConfig, HarmonicNet
+from amt_nb.transcription.direct import (
+    as_one,
+    AugmentConfig,
+    direct_loss,
+    DirectBatches,
+    HarmonicConfig,
+    HarmonicNet,
+    sure_onsets,
+)
 from .learnt_renderer import RendererConfig, fit_renderer, rendered_crops
 from .piano import pack
 from .shift_detector import shift_of_cqt
@@ -215,9 +223,7 @@ def steady_loss(models: dict, batch: dict, step: int = 0) -> dict:
 
     batch: as for `direct_loss` with two rolls, (B, 2, T, 88): notes whose onset is sure, and notes whose onset is not."""
     models["net"].eval()
-    onset, unsure = batch["onset"].unbind(1)
-    one = {"cqt": batch["cqt"], "frame": batch["frame"].amax(1), "velocity": batch["velocity"][:, 0], "onset": onset}
-    return direct_loss(models, one | {"told": (unsure == 0).float()}, step)
+    return direct_loss(models, sure_onsets(batch), step)
 
 # %% ../../nbs/transcription/24_adapting.ipynb #ad57ede5
 def judged(pairs: list, model: TranscriptionModel) -> dict[str, float]:
@@ -323,13 +329,6 @@ def heard_pairs(cqts: list, model: TranscriptionModel, config: AdaptConfig) -> l
         notes = believed_notes(rolls, model, config.shortest_s)
         notes["instrument"] = onset_likelihood(rolls[1], notes) < config.sure_onset
         out += [(x, notes)] * bool(len(notes))
-    return out
-
-
-def as_one(notes: np.ndarray) -> np.ndarray:
-    """A copy of notes in which all have a sure onset."""
-    out = notes.copy()
-    out["instrument"] = 0
     return out
 
 

@@ -13,7 +13,15 @@ import numpy as np
 import torch
 
 from ..metrics import onset_errors
-from .direct import AugmentConfig, DirectBatches, HarmonicConfig, HarmonicNet, direct_loss
+from amt_nb.transcription.direct import (
+    as_one,
+    AugmentConfig,
+    DirectBatches,
+    HarmonicConfig,
+    HarmonicNet,
+    direct_loss,
+    sure_onsets,
+)
 from .piano import choose_decoding, in_memory
 from .training import TrainConfig, Turn, fit
 from ..workshop.decoding import DecodeConfig, decode
@@ -41,9 +49,10 @@ class AnyConfig:
         "string",
         "picked",
         "bowed",
+        "heard",
     )
     # of each in a batch, to be scaled to 1
-    shares: Reals[0, 1000] = (1.8, 2.4, 0.8, 0.4, 1.2, 1.5, 0.3, 1.7, 0.7, 1.9, 1.7, 1.0, 1.1)
+    shares: Reals[0, 1000] = (1.8, 2.4, 0.8, 0.4, 1.2, 1.5, 0.3, 1.7, 0.7, 1.9, 1.7, 1.0, 1.1, 3.0)
     crop_frames: Whole[2, 256] = 160
     crops: Whole[1, 10**4] = 8  # a batch
     detune_share: Real[0, 1] = 0.25  # crops out of tune by a bin, beyond the scenes' own tunings
@@ -64,8 +73,8 @@ class AnyConfig:
 class Mixture:
     """step -> batch for `direct_loss`, each crop's source drawn by its share; a pure function of (seed, step).
 
-    sources: name -> list of (CQT (T, 352) in [−1, 1], notes). A source that is not there is left out. noises: of
-    `wear.noise_pictures`; without them no crop is noisy.
+    sources: name -> list of (CQT (T, 352) in [−1, 1], notes). A source that is not there is left out. In 'heard' notes of
+    instrument 1 have no sure onset, see `sure_onsets`. noises: of `wear.noise_pictures`; without them no crop is noisy.
     """
 
     def __init__(self, sources: dict, config: AnyConfig = AnyConfig(), seed: int = 0, noises=()):
@@ -76,8 +85,9 @@ class Mixture:
         worn = config.telephone_share, config.noise_share, config.noise_from_db, config.noise_to_db
         self.spoil = Spoil(*worn)
         self.share = np.array(list(share.values())) / sum(share.values())
-        augment = AugmentConfig(detune_share=config.detune_share)
-        self.inner = DirectBatches(sources, {k: 1 for k in self.names}, config.crop_frames, seed, augment)
+        told = {k: v if k == "heard" else [(x, as_one(notes)) for x, notes in v] for k, v in sources.items()}
+        given = dict(augment=AugmentConfig(detune_share=config.detune_share), instruments=2, by_rarity=False)
+        self.inner = DirectBatches(told, {k: 1 for k in self.names}, config.crop_frames, seed, **given)
 
     def __call__(self, step: int) -> dict:
         rng = np.random.default_rng([self.seed, step])
@@ -85,7 +95,7 @@ class Mixture:
         crops = [self.inner.crop(self.names[k], rng) for k in drawn]
         for c in crops:
             c["cqt"] = spoiled(c["cqt"][0], rng, self.noises, self.spoil)[None]
-        return {k: torch.from_numpy(np.stack([c[k] for c in crops])) for k in crops[0]}
+        return sure_onsets({k: torch.from_numpy(np.stack([c[k] for c in crops])) for k in crops[0]})
 
 # %% ../../nbs/transcription/23_any_instrument.ipynb #96226409
 def corner(new, old):
