@@ -186,3 +186,45 @@ def test_beats_marked_by_hand_become_cases(tmp_path, monkeypatch):
     assert right.max() < 0.01
     with pytest.raises(UserError, match="scans: .* has no piece"):
         run_cells("B_cases_beats", {"scans": str(tmp_path), "out": str(tmp_path / "x")}, tmp_path, monkeypatch)
+
+
+def test_performances_on_scans_become_cases_in_the_order_that_is_played(tmp_path, monkeypatch):
+    from amt_nb.workshop.midi import write_midi
+
+    scans, asap = tmp_path / "scans", tmp_path / "asap"
+    folder = asap / "Nobody" / "Tune"
+    folder.mkdir(parents=True)
+    bars = ["4c\n4d\n4e\n4f", "4g\n4a\n4b\n4cc", "4ee\n4dd\n4cc\n4b"]
+    lines = ["**kern", "*M4/4", "*>[A,A,B]", "*>norep[A,B]", "*>A", "=1", bars[0], "*>B", "=2", bars[1], "=3", bars[2]]
+    (scans / "kern").mkdir(parents=True)
+    (scans / "kern" / "tune.krn").write_text("\n".join([*lines, "==", "*-"]) + "\n")
+    write(
+        scans / "boxes" / "tune.csv", BOXES, [(1, 1, n + 1, 100 * n, 50, 100 * n + 100, 90, 1, 0, n) for n in range(3)]
+    )
+    (scans / "pages").mkdir()
+    Image.fromarray(np.full((200, 800), 255, np.uint8)).save(scans / "pages" / "tune-01.png")
+    write(
+        scans / "pieces.csv",
+        "name,composer,title,pages,role,asap_folder",
+        [("tune", "N", "T", 1, "asap", "Nobody/Tune")],
+    )
+    pitch = np.array([60, 62, 64, 65, 67, 69, 71, 72, 76, 74, 72, 71])  # as written: no repeat
+    for name, beat_s in (("midi_score", 0.5), ("A1", 0.6)):
+        onset = beat_s * np.arange(12)
+        write_midi(as_notes(onset, onset + 0.4 * beat_s, pitch), folder / f"{name}.mid")
+        told = "".join(f"{t}\t{t}\t{'db' if n % 4 == 0 else 'b'}\n" for n, t in enumerate(onset.round(3)))
+        (folder / f"{name}_annotations.txt").write_text(told)
+    at = "Nobody/Tune/"
+    files = ("A1.mid", "midi_score.mid", "A1_annotations.txt", "midi_score_annotations.txt")
+    columns = "composer,title,folder,midi_performance,midi_score,performance_annotations,midi_score_annotations"
+    write(asap / "metadata.csv", columns, [("N", "T", "Nobody/Tune", *(at + f for f in files))])
+    given = {"scans": str(scans), "asap": str(asap), "out": str(tmp_path / "cases")}
+    run_cells("B_cases_scans", given, tmp_path, monkeypatch)
+    truth = read_truth(tmp_path / "cases", "tune", "tune_A1")
+    assert np.allclose(truth.passes["start_s"], [0, 2.4, 4.8]) and truth.passes["x0"][1:].tolist() == [100, 200]
+    for change, said in (
+        ({"scans": str(tmp_path)}, "scans: .* has no pieces.csv"),
+        ({"role": "x"}, "no movement of role x"),
+    ):
+        with pytest.raises(UserError, match=said):
+            run_cells("B_cases_scans", given | change, tmp_path, monkeypatch)
