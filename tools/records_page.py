@@ -20,6 +20,7 @@ FAMILIES = (
         "unpaired_mixture_",
         "Seconds of pairs with a SoundFont, a learnt renderer and heard sound in one batch (A_unpaired_pays)",
     ),
+    ("unpaired_longer_", "The same for 1,800 steps instead of 700 (A_unpaired_pays)"),
     ("table6_", "Table 6, several instruments, at [demo-multi] size (amt-nb sweep table6)"),
     ("unpaired_arrows_", "The four arrows of the cycle, one by one (A_unpaired_arrows)"),
     (("align_12k", "piano_100k"), "The weights that ship, as trained (A_direct)"),
