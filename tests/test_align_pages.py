@@ -83,7 +83,8 @@ def test_any_order_of_bars_is_followed(order):
     middle = (np.arange(len(order)) + 0.5) * BAR_FRAMES / 50
     at = bars["bar"][np.searchsorted(bars["recording_s"], middle) - 1]
     assert np.mean(at == order) > 0.95
-    assert len(page_jumps(found)) == np.count_nonzero(np.diff(order) != 1)
+    jumps = [(a + 1, b + 1) for a, b in zip(order, order[1:]) if b != a + 1]
+    assert [(j["from_bar"], j["to_bar"]) for j in page_jumps(found)] == jumps
     assert pages_in_words(found)[0] == "on pages 1 and 3 no music was found" and found.mean_confidence > 0.8
 
 
@@ -173,7 +174,7 @@ def test_pictures_that_are_no_pages(tmp_path, monkeypatch, capsys):
     (tmp_path / "score.mid").write_bytes(b"MThd")
     for words, says in {
         ("blank.png",): "no page has bars",
-        ("small.jpg",): "only 300 pixels wide",
+        ("small.jpg",): "amt-nb: small.jpg is only 300 pixels wide",
         ("many.pdf",): f"{MOST_PAGES + 1} pages are more than {MOST_PAGES}",
         ("many.pdf", "--pages", "4-400"): "there are",
         ("text.png",): "is no picture of a page",
@@ -271,6 +272,15 @@ def test_the_command_lays_a_recording_on_engraved_pages(engraved, capsys):
     assert Image.open(folder / "out" / "take-02.png").size[0] == 1240
     assert "data:audio/mpeg" in out.with_suffix(".html").read_text()
     assert main([str(w) for w in words]) == 0  # its own files are replaced
+
+
+def test_a_page_upside_down_is_told(engraved, capsys):
+    folder, _ = engraved
+    page = list(read_pages([folder / "piece.pdf"]))[1]
+    Image.fromarray(page.grey[::-1, ::-1]).save(folder / "turned.png")
+    assert main(["align", str(folder / "take.flac"), str(folder / "turned.png"), "--no-progress"]) == 1
+    err = capsys.readouterr().err
+    assert ("turned by 180 degrees" in err or "turn it by 180 degrees" in err) and err.count("\n") == 1
 
 
 @needs_browser

@@ -349,8 +349,12 @@ def places_of(score: PageScore) -> np.ndarray:
 def played_events(score: PageScore, segments, edges, confidence) -> np.ndarray:
     """PLAYED table: when each place of the pages is played, as often as it is. segments and edges: of `placed_segments`."""
     places, rows = places_of(score), []
+    begins = np.abs(places["at_s"] / BAR_S - np.rint(places["at_s"] / BAR_S)) < 1e-6
     for s, (segment, (first, end)) in enumerate(zip(segments, edges)):
-        inside = (places["at_s"] > segment.score_s[0] - 1e-6) & (places["at_s"] < segment.score_s[-1] + 1e-6)
+        until = segment.score_s[-1] + np.where(
+            begins & (s + 1 < len(segments)), -1e-6, 1e-6
+        )  # before a jump no bar begins
+        inside = (places["at_s"] > segment.score_s[0] - 1e-6) & (places["at_s"] < until)
         frame = np.interp(places["at_s"][inside], segment.score_s, segment.frame)
         for place, at in zip(places[inside], frame):
             if first <= at < end:

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PAGE_SUFFIXES', 'PAGE_OUTPUTS', 'is_pages', 'page_range', 'are_pages', 'check_page_options', 'read_layouts',
            'rows_of_pages', 'pages_csv', 'bar_box', 'pages_json', 'marked_page', 'turner_of', 'page_outputs',
-           'content_of', 'run_align_pages']
+           'content_of', 'on_their_heads', 'run_align_pages']
 
 # %% ../../nbs/workshop/cli_pages.ipynb #a02df812
 import json
@@ -244,6 +244,21 @@ def content_of(kind: str, found, images, recording: Path) -> bytes:
     return marked_page(found, images[number], number)
 
 
+def on_their_heads(found, recording, images, how: dict) -> bool:
+    """True when pages that hardly fit a recording, as `found` tells, fit it turned by 180 degrees. how: named arguments of
+    `align_pages`."""
+    from amt_nb.sheet.align_pages import FITS_FROM, align_pages
+    from amt_nb.sheet.noteheads import read_page
+
+    if found.mean_confidence >= FITS_FROM:
+        return False
+    try:
+        turned = align_pages(recording, [read_page(image.grey[::-1, ::-1]) for image in images], **how)
+    except UserError:
+        return False
+    return turned.mean_confidence >= FITS_FROM
+
+
 def run_align_pages(args) -> int:
     """amt-nb align with pages: the table last, so that it is there only when everything else is."""
     from amt_nb.sheet.align_pages import FITS_FROM, PagePathConfig, align_pages, pages_in_words, played_bars
@@ -253,13 +268,10 @@ def run_align_pages(args) -> int:
     started, paths, bar = time.monotonic(), page_outputs(args), Progress(Path(args.recording).name, args.progress)
     try:
         images, layouts = read_layouts(args.score, args.pages, lambda share: bar(0.5 * share))
-        found = align_pages(
-            args.recording,
-            page_score(layouts),
-            weights=args.weights or "align-12k",
-            progress=lambda share: bar(0.5 + 0.45 * share),
-            config=fill(PagePathConfig, prefix="pages"),
-        )
+        how = {"weights": args.weights or "align-12k", "config": fill(PagePathConfig, prefix="pages")}
+        found = align_pages(args.recording, page_score(layouts), progress=lambda share: bar(0.5 + 0.45 * share), **how)
+        if on_their_heads(found, args.recording, images, how):
+            raise UserError("the pages stand on their heads: turned by 180 degrees they fit the recording; turn them")
         for kind in sorted(paths, key=lambda kind: kind == "csv"):
             atomic_write(paths[kind], content_of(kind, found, images, Path(args.recording)))
     finally:

@@ -102,6 +102,8 @@ def picture_pages(path) -> Iterator[PageImage]:
             picture.seek(frame)
             check_size(page_name(path, frame + 1), *picture.size)
             grey = grey_of(picture)
+        except UserError:
+            raise
         except (OSError, ValueError, SyntaxError, EOFError) as error:
             raise UserError(f"{path} is broken: {error}") from None
         small = at_width(grey)
