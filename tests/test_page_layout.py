@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from amt_nb.sheet.noteheads import read_page
+from amt_nb.sheet.page_layout import filled_boxes
 from amt_nb.workshop.old_scans import scanned
 from amt_nb.workshop.pages import FILLED
 from amt_nb.workshop.settings import UserError
@@ -157,3 +158,16 @@ def test_noise_is_no_music():
     with pytest.raises(UserError, match="not music") as error:
         read_page(noise)
     assert "\n" not in str(error.value)
+
+
+def test_filled_boxes_are_those_that_a_plain_search_finds():
+    rng = np.random.default_rng(0)
+    for _ in range(40):
+        ink = rng.random(rng.integers(2, 25, 2)) < rng.choice([0.5, 0.9, 0.97])
+        h, w = (int(n) for n in rng.integers(1, 12, 2))
+        expected = np.zeros_like(ink)
+        for r in range(ink.shape[0] - h + 1):
+            for c in range(ink.shape[1] - w + 1):
+                if ink[r : r + h, c : c + w].all():
+                    expected[max(0, r - 2) : r + h + 2, max(0, c - 2) : c + w + 2] = True
+        assert (filled_boxes(ink, h, w) == expected).all()
