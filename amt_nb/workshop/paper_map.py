@@ -440,9 +440,9 @@ class Claim:
 # fmt: off
 CLAIMS = [
     Claim("A", "Unpaired data helps, most where pairs are few", "shown in part", "transcription/22_learnt_renderer",
-        "half of the cycle, a renderer learnt from the pairs and its gradient stopped: much with seconds of pairs, a "
-        "little with a minute, nothing with ten; mixed with what a SoundFont plays a point more, in every seed; the whole "
-        "cycle of the latent nets costs points at this size (transcription/15_unpaired)"),
+        "half of the cycle, a renderer learnt from the pairs and its gradient stopped, beside a SoundFont: much with seconds "
+        "of pairs, four points of Frame F1 with a minute, nothing with ten; the whole cycle of the latent nets costs "
+        "points at this size (transcription/15_unpaired); all five claims with their numbers: transcription/27_paper_tables"),
     Claim("A", "Unpaired audio helps more than unpaired scores", "refuted at this size",
         "transcription/22_learnt_renderer", "scores bring nearly all of the gain, sound a point or two on top"),
     Claim("A", "Unlabelled audio of a new instrument adapts to it without hurting the old", "shown in part",
