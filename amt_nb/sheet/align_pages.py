@@ -346,15 +346,13 @@ def places_of(score: PageScore) -> np.ndarray:
     return np.sort(np.r_[score.events, np.array(list(rows), EVENT)], order="at_s")
 
 
-def played_events(score: PageScore, segments, edges, confidence) -> np.ndarray:
-    """PLAYED table: when each place of the pages is played, as often as it is. segments and edges: of `placed_segments`."""
+def played_events(score: PageScore, segments, edges, confidence, reached) -> np.ndarray:
+    """PLAYED table: when each place of the pages is played, as often as it is. segments and edges: of `placed_segments`;
+    reached: the last bar of each, a row of score.bars, behind which nothing of it is played."""
     places, rows = places_of(score), []
-    begins = np.abs(places["at_s"] / BAR_S - np.rint(places["at_s"] / BAR_S)) < 1e-6
     for s, (segment, (first, end)) in enumerate(zip(segments, edges)):
-        until = segment.score_s[-1] + np.where(
-            begins & (s + 1 < len(segments)), -1e-6, 1e-6
-        )  # before a jump no bar begins
-        inside = (places["at_s"] > segment.score_s[0] - 1e-6) & (places["at_s"] < until)
+        inside = (places["at_s"] > segment.score_s[0] - 1e-6) & (places["at_s"] < segment.score_s[-1] + 1e-6)
+        inside &= places["bar"] <= reached[s]
         frame = np.interp(places["at_s"][inside], segment.score_s, segment.frame)
         for place, at in zip(places[inside], frame):
             if first <= at < end:
@@ -376,7 +374,8 @@ def follow_pages(
     segments, edges = [segment for segment, _ in kept], [edge for _, edge in kept]
     confidence = page_confidence(white[1], segments, edges, score.notes)
     seconds = [(max(0.0, a) / FPS, b / FPS) for a, b in edges]
-    played = played_events(score, segments, edges, confidence)
+    ends = [path[max(0, int(a) // cells[0]) : max(1, int(b) // cells[0])].max(initial=0) for a, b in edges]
+    played = played_events(score, segments, edges, confidence, [int(m * cells[1] / BAR_S + 1e-6) for m in ends])
     return PageAlignment(score, len(frames) / FPS, played, confidence, seconds, fifths)
 
 # %% ../../nbs/sheet/56_align_pages.ipynb #129668e8
