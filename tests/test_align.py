@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 from hypothesis import given, settings as hypothesis_settings, strategies as st
-from amt_nb.alignment.align import align, as_score, in_words, jumps, retimed
+from amt_nb.alignment.align import align, as_score, at_any_pitch, in_words, jumps, retimed
 from amt_nb.workshop.tuning import tuning_cents
 from amt_nb.workshop.scores import read_score
 from amt_nb.notes import as_notes, onset_roll, to_roll
@@ -348,3 +348,22 @@ def test_a_path_that_stands_still_is_continued_level():
     assert np.array_equal(extrapolate([1.0, 2.0, 3.0], [2.0, 4.0, 6.0], [0.0, 1.5, 5.0]), [0.0, 3.0, 10.0])
     assert np.array_equal(extrapolate([1.0, 1.0], [2.0, 4.0], [0.0, 5.0]), [2.0, 4.0])
     assert np.array_equal(extrapolate([1.0], [2.0], [0.0, 5.0]), [2.0, 2.0])
+
+
+def test_a_part_is_followed_through_what_the_others_play_while_it_rests():
+    whole, octave = tune(160, seed=11), 12
+    melody = whole[(whole["pitch"] >= 60) & ((whole["onset_s"] < 14) | (whole["onset_s"] > 34))].copy()
+    found = at_any_pitch(*heard(whole), melody)[0]
+    error = np.interp(melody["onset_s"] + 0.01, found.recording_s, found.score_s) - melody["onset_s"]
+    assert len(found.edges) <= 2 and np.mean(np.abs(error) < 0.05) > 0.95  # the rest may be left out
+    assert found.confidence[found.inside].mean() > 0.5
+    melody["pitch"] += octave + 2  # a tone put down, and written an octave above what sounds
+    found, semitones = at_any_pitch(*heard(whole), melody)
+    error = np.interp(melody["onset_s"] + 0.01, found.recording_s, found.score_s) - melody["onset_s"]
+    assert semitones == -octave - 2 and np.mean(np.abs(error) < 0.05) > 0.95
+
+
+def test_a_foreign_melody_is_not_believed():
+    whole, other = tune(160, seed=11), tune(160, seed=12)
+    found = at_any_pitch(*heard(whole), other[other["pitch"] >= 60])[0]
+    assert found.confidence.mean() < 0.05
