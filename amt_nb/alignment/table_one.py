@@ -197,7 +197,7 @@ def significance(shares: dict[str, dict[str, np.ndarray]], baseline: str) -> dic
     return found
 
 
-BASELINES = {"amt_nb, real_test": "†", "CA_custom": "°"}
+BASELINES = {"amt_nb": "†", "amt_nb, real_test": "†", "CA_custom": "°"}
 ROLES = {"same": "as_played", "repeat": "repeat", "skip": "skip", "mixed": "both"}
 
 
