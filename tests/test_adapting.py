@@ -176,11 +176,11 @@ def test_weights_that_pass_are_written_and_used(guitar, shell, tmp_path, monkeyp
     words = ("adapt", "mine", "-o", "w.safetensors", "--cache", "cache")
     code, out, err = shell(*words)
     assert code == 0, err
-    assert out.count("->") == 5 and out.splitlines()[-1].startswith("w.safetensors: piano-100k, adapted to 1 "), out
+    assert out.count("->") == 5 and out.splitlines()[-1].startswith("w.safetensors: any-142k, adapted to 1 "), out
     _, config, card = read_weights(tmp_path / "w.safetensors")
     shift = load_model().decode.onset_shift_s - card["onsets_moved_ms"] / 1000
     assert abs(card["onsets_moved_ms"]) < 50 and config["decode"]["onset_shift_s"] == pytest.approx(shift, abs=1e-4)
-    assert card["base"] == "piano-100k" and card["base_card"]["labels"] and card["seed"] == 0
+    assert card["base"] == "any-142k" and card["base_card"]["labels"] and card["seed"] == 0
     assert set(card["before"]) == set(card["after"]) >= {"agreement", "support", "control", "shift"}
     assert len(transcribe_file(tmp_path / "mine" / "a.flac", tmp_path / "w.safetensors"))
     assert shell("transcribe", "mine/a.flac", "--weights", "w.safetensors", "--no-progress")[0] == 0

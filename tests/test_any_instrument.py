@@ -21,7 +21,10 @@ from amt_nb.workshop.wear import noise_pictures, Spoil, spoiled
 
 def test_short_names_of_the_weights():
     assert weights_file("any").is_file() and weights_file("any").stat().st_size < 6e6
-    assert weights_file("piano") == weights_file("piano-100k") == weights_file()
+    assert (
+        weights_file("piano") == weights_file("piano-100k")
+        and weights_file("any") == weights_file("any-142k") == weights_file()
+    )
     assert "software pianos" in load_model("any").card["labels"]
 
 

@@ -140,7 +140,7 @@ def test_weights_that_are_none(tune, tmp_path, capsys):
     for weights, word in (
         ("no.safetensors", "no.safetensors"),
         ("gone.safetensors", "gone.safetensors"),
-        ("banjo", "piano-100k"),
+        ("banjo", "any-142k"),
     ):
         assert (
             cli.main(

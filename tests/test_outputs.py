@@ -539,7 +539,7 @@ def test_the_shortest_note_is_as_long_as_was_asked(folder, shell, sound, ms):
     assert lengths("--min-note-ms", str(ms)) == [x for x in lengths() if x >= ms - 0.2]
 
 
-@pytest.mark.parametrize("weights, told", [(None, "piano-100k"), ("align-12k", "align-12k")])
+@pytest.mark.parametrize("weights, told", [(None, "any-142k"), ("align-12k", "align-12k")])
 def test_the_weights_that_were_used_are_told(folder, shell, sound, weights, told):
     Path("a.wav").write_bytes(sound)
     assert shell("transcribe", "a.wav", "--json", "--no-progress", *(["--weights", weights] if weights else []))[0] == 0
@@ -549,7 +549,7 @@ def test_the_weights_that_were_used_are_told(folder, shell, sound, weights, told
 def test_the_help_says_the_shipped_threshold():
     from amt_nb.transcription.transcribe import load_model
 
-    assert f"piano-100k's own: {load_model().decode.onset_threshold}" in cli.TEACH["transcribe"][2]
+    assert f"any-142k's own: {load_model().decode.onset_threshold}" in cli.TEACH["transcribe"][2]
 
 
 # ---- the functions -------------------------------------------------------------------------------------------------

@@ -204,7 +204,7 @@ def load_net(weights=None) -> HarmonicNet:
     path = weights_file(weights)
     config = read_weights(path)[1] or {}
     if "harmonic" not in config:
-        raise UserError(f"{path} holds no direct net: only weights like piano-100k can be adapted")
+        raise UserError(f"{path} holds no direct net: only weights like any-142k can be adapted")
     net = HarmonicNet(make(HarmonicConfig, config["harmonic"]))
     if net.instruments != 1:
         raise UserError(f"{path} tells instruments apart: only weights of one roll can be adapted")

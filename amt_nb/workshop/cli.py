@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MIDI_SUFFIXES', 'EXTRAS', 'ABOUT', 'TEACH', 'ADD', 'is_folder', 'outputs_of', 'decoding', 'long_enough',
-           'weights_for', 'transcribe_one', 'run_transcribe', 'align_outputs', 'run_align', 'example_recording',
-           'run_demo', 'own_decoding', 'add_model_options', 'add_transcribe', 'add_align', 'add_demo', 'make_parser',
+           'transcribe_one', 'run_transcribe', 'align_outputs', 'run_align', 'example_recording', 'run_demo',
+           'own_decoding', 'add_model_options', 'add_transcribe', 'add_align', 'add_demo', 'make_parser',
            'note_unheeded', 'run', 'main']
 
 # %% ../../nbs/workshop/cli.ipynb #65f6d05c
@@ -67,26 +67,15 @@ def long_enough(notes, min_note_ms: int | None):
     """The notes that last `min_note_ms` milliseconds or more; all of them for None."""
     return notes if min_note_ms is None else notes[notes["offset_s"] - notes["onset_s"] > min_note_ms / 1000 - 1e-6]
 
-# %% ../../nbs/workshop/cli.ipynb #weightsfor1
-def weights_for(recording: Path, args) -> tuple[str, str]:
-    """(weights, words about them) of a recording: those that were named, or fit the instrument that was, or fit what is heard,
-    which is told."""
-    from amt_nb.transcription.which_weights import choose_weights
-
-    if (named := getattr(args, "instrument", None) or "auto") != "auto" or args.weights:
-        return args.weights or ("piano" if named == "piano" else "any"), ""
-    chosen = choose_weights(recording, tuning=args.tuning)
-    return chosen.weights, f"; {chosen.in_words()}"
-
 # %% ../../nbs/workshop/cli.ipynb #dd38ee04
 def transcribe_one(recording: Path, paths: dict[str, Path], args) -> str:
     """Transcribes `recording` to the files `paths` (see `outputs_of`); returns the line that tells of it."""
-    from amt_nb.transcription.transcribe import cqt_of, load_model, notes_of, stream_activations
+    from amt_nb.transcription.transcribe import cqt_of, DEFAULT_WEIGHTS, load_model, notes_of, stream_activations
     from amt_nb.workshop.transcription_figures import write_picture, write_stereo
 
     started, bar = time.monotonic(), Progress(recording.name, args.progress)
     try:
-        weights, heard = weights_for(recording, args)
+        weights = args.weights or DEFAULT_WEIGHTS
         model = load_model(weights)
         found = stream_activations(recording, None, model, bar, args.tuning)
         notes = long_enough(notes_of(found, model, **decoding(args)), args.min_note_ms)
@@ -97,7 +86,7 @@ def transcribe_one(recording: Path, paths: dict[str, Path], args) -> str:
             write_picture(paths["picture"], cqt_of(recording, None, model, found.level_db), notes, title)
         if "sound" in paths:
             write_stereo(paths["sound"], recording, notes)
-        heard += write_outputs(notes, found, recording, paths, args, model, weights)
+        who = write_outputs(notes, found, recording, paths, args, model, weights)
     finally:
         bar.close()
     remember(paths.values(), recording)
@@ -106,7 +95,7 @@ def transcribe_one(recording: Path, paths: dict[str, Path], args) -> str:
         why = "no note was recognised" if found.sounding else "silence"
         print(printable(f"{recording}: {why}; {paths['midi']} is valid and empty"), file=sys.stderr)
     tuned = f", tuned {found.cents:+.0f} cents from 440 Hz" if found.cents else ""
-    return f"{len(notes)} notes of {found.seconds:.1f} s{tuned} in {took:.1f} s{heard}"
+    return f"{len(notes)} notes of {found.seconds:.1f} s{tuned} in {took:.1f} s{who}"
 
 # %% ../../nbs/workshop/cli.ipynb #3181aae9
 def run_transcribe(args) -> int:
@@ -246,7 +235,7 @@ examples:
   amt-nb transcribe concert.mp3 -o notes/a.mid --csv    writes notes/a.mid and notes/a.csv
   amt-nb transcribe disc/*.flac -o notes/ --picture     writes a .mid and a .png for each into notes/
   amt-nb transcribe take.wav --min-note-ms 60           leaves out notes shorter than 60 ms
-  amt-nb transcribe take.wav --onset-threshold 0.2      finds more notes, and more wrong ones (piano-100k's own: 0.3)
+  amt-nb transcribe take.wav --onset-threshold 0.2      finds more notes, and more wrong ones (any-142k's own: 0.3)
   amt-nb transcribe song.ogg --bends                    a voice glides: pitch bends, a channel a note
   amt-nb transcribe trio.flac --instrument auto          a track an instrument, as it is heard: a guess
   amt-nb transcribe take.wav --force                    replaces take.mid, whoever wrote it""",
@@ -285,7 +274,7 @@ examples:
 }
 
 # %% ../../nbs/workshop/cli.ipynb #fcd2ba5f
-def own_decoding(weights: str = "piano-100k") -> dict:
+def own_decoding(weights: str = "any-142k") -> dict:
     """How weights of the book turn probabilities into notes, from their header alone; empty where they are missing."""
     import json
     import amt_nb
@@ -300,13 +289,13 @@ def own_decoding(weights: str = "piano-100k") -> dict:
 
 def add_model_options(parser) -> None:
     """Adds the options of everything that transcribes."""
-    default = {k: f"the weights' own; piano-100k: {v:g}" for k, v in own_decoding().items() if "threshold" in k}
+    default = {k: f"the weights' own; any-142k: {v:g}" for k, v in own_decoding().items() if "threshold" in k}
     parser.add_argument(
         "--weights",
         type=filled,
         metavar="W",
-        help="weights: piano, any (guitars, strings, winds, voices, ensembles), another name of the book, or a "
-        ".safetensors file (default: the first half minute is heard by both, and piano is taken where they agree)",
+        help="weights: any (every pitched instrument, the piano too), piano, another name of the book, or a "
+        ".safetensors file (default: any)",
     )
     parser.add_argument(
         "--min-note-ms",

@@ -115,7 +115,7 @@ def add_adapt(commands) -> None:
         "-o", "--out", type=filled, default="adapted.safetensors", metavar="WEIGHTS", help="(default: %(default)s)"
     )
     parser.add_argument(
-        "--weights", type=filled, metavar="W", help="to begin with: a file, or a name of the book (default: piano-100k)"
+        "--weights", type=filled, metavar="W", help="to begin with: a file, or a name of the book (default: any-142k)"
     )
     parser.add_argument("--minutes", type=number(0.1, 600), metavar="M", help="minutes listened to (default: 4)")
     parser.add_argument("--steps", type=whole(1, 10**6), metavar="N", help="of the training, at most (default: 32)")

@@ -416,7 +416,7 @@ def add_evaluate(commands) -> None:
         "--weights",
         type=filled,
         metavar="W",
-        help="weights: a .safetensors file or the name of one of the book (default: piano-100k)",
+        help="weights: a .safetensors file or the name of one of the book (default: any-142k)",
     )
     parser.add_argument("--limit", type=whole(1, 10**6), metavar="N", help="the first N recordings only")
     parser.add_argument("--json", type=filled, metavar="FILE", help="keep the metrics in FILE, which ends in .json")

@@ -164,7 +164,7 @@ def add_note_options(parser) -> None:
         "--instrument",
         type=player_name,
         metavar="NAME",
-        help="who plays: piano, violin, guitar, voice ... for all notes, with the weights that fit; auto hears who plays which "
+        help="who plays: piano, violin, guitar, voice ... for all notes; auto hears who plays which "
         "(a guess), a track each",
     )
     parser.add_argument("--pedal", action="store_true", help="with the sustain pedal, where one is heard (a sketch)")

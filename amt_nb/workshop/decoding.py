@@ -47,8 +47,6 @@ class DecodeConfig:
     orphan_frames: Whole[0, 3000] = 6  # a run without an onset is kept from this length
     reach_frames: Whole[0, 3000] = 2  # a run may begin this long after its onset
     lone_onset_threshold: Real[0, 1] = 0.8  # an onset this sure makes a note even where no run follows
-    short_frames: Whole[0, 3000] = 0  # a note shorter than this is believed
-    short_onset_threshold: Real[0, 1] = 0.0  # only with an onset this sure
     onset_shift_s: Real[-10, 10] = 0.0  # added to every onset: a microphone's constant delay
     offset_shift_s: Real[-10, 10] = 0.0  # added to every offset
 
@@ -121,9 +119,6 @@ def follow_onsets(starts, ends, width: int, onsets, config: DecodeConfig):
     sure = onsets[t, c] >= config.lone_onset_threshold
     order = np.argsort(c * width + t)
     starts, ends, begun = onset_runs(starts, ends, (c * width + t + 1)[order], sure[order], config)
-    short = begun & (ends - starts < config.short_frames)
-    short[short] = onsets[starts[short] % width - 1, starts[short] // width] < config.short_onset_threshold
-    starts, ends, begun = starts[~short], ends[~short], begun[~short]
     column, frame = starts // width, starts % width - 1
     inner = begun & (frame > 0) & (frame < len(onsets) - 1)
     f, c = frame[inner], column[inner]

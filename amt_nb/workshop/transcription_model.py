@@ -28,7 +28,7 @@ class TranscriptionModel:
     net: a `NumpyNet`, or tensor (B, 1, T, 352) in [-1, 1] -> {'frame': logits (B, T, 88) or (B, I, T, 88)}, perhaps
     with 'onset', 'velocity'.
     window, margin: frames it sees at a time, and how many of them at each end are context only; multiples of 8. None:
-    what the net itself asks for, else 2048 and 128.
+    what the net itself asks for, else 2816 and 128.
     """
 
     net: Callable
@@ -39,7 +39,7 @@ class TranscriptionModel:
     margin: int | None = None
 
     def __post_init__(self):
-        for name, usual in (("window", 2048), ("margin", 128)):
+        for name, usual in (("window", 2816), ("margin", 128)):
             if getattr(self, name) is None:
                 object.__setattr__(self, name, getattr(self.net, name, usual))
         if self.window % LATENT_STRIDE or self.margin % LATENT_STRIDE or not 0 <= 2 * self.margin < self.window:
@@ -69,7 +69,7 @@ class TranscriptionModel:
 
 # %% ../../nbs/workshop/transcription_model.ipynb #04129d5c
 def windows(blocks, window: int, margin: int) -> Iterator[tuple[int, int, np.ndarray]]:
-    """Overlapping windows of a stream: (first, end, values (window, F)).
+    """Overlapping windows of a stream: (first, end, values (window, F)), the last no longer than it must be.
 
     Frames first..end-1 are values[margin:margin+end-first].
 
@@ -86,7 +86,8 @@ def windows(blocks, window: int, margin: int) -> Iterator[tuple[int, int, np.nda
             buffer, first = buffer[step:], first + step
     while buffer is not None and len(buffer) > margin:
         rest = len(buffer) - margin
-        padded = np.pad(buffer, ((0, max(0, window - len(buffer))), (0, 0)), constant_values=-1)[:window]
+        length = min(window, max(CHUNK_FRAMES, -(-(rest + 2 * margin) // LATENT_STRIDE) * LATENT_STRIDE))
+        padded = np.pad(buffer, ((0, max(0, length - len(buffer))), (0, 0)), constant_values=-1)[:length]
         yield first, first + min(step, rest), padded
         buffer, first = buffer[step:], first + step
 
