@@ -447,8 +447,9 @@ CLAIMS = [
         "transcription/22_learnt_renderer", "scores bring nearly all of the gain, sound a point or two on top"),
     Claim("A", "Unlabelled audio of a new instrument adapts to it without hurting the old", "shown in part",
         "transcription/24_adapting", "a minute of training on what the net heard there "
-        "brings guitars six to ten points of note F1 and a violin of an unheard font fourteen, at about one of the piano's (one "
-        "recording each); a choir gains frames, not notes; where weights hear well already it costs, and is refused"),
+        "brings the piano's weights ten points of note F1 on guitars and fourteen on a violin of an unheard font, at about one "
+        "of the piano's (one recording each), weights for any instrument one; a choir gains frames, not notes; where weights "
+        "hear well already it costs, and is refused"),
     Claim("A", "Without pairs a transcription may be off by a constant interval, at the same loss", "shown",
         "transcription/16_collapse", "in closed form, and in trained nets: every run left alone ends in another key"),
     Claim("A", "A few pairs remove the shift", "shown", "transcription/16_collapse", "ten minutes, every seed"),
