@@ -82,6 +82,17 @@ def test_a_mixture_needs_something_to_draw_from():
         AnyConfig(shares=(1.0,))
 
 
+def test_what_was_heard_leaves_unsure_onsets_open():
+    """Of a note without a sure onset the batch says that it sounds, and nothing of where it begins; of scenes everything."""
+    notes = as_notes([0.2, 0.6], [0.5, 1.0], [60, 64], 90, [0, 1])
+    x = np.random.default_rng(0).uniform(-1, 0, (64, 352)).astype(np.float32)
+    config = AnyConfig(crop_frames=64, crops=6, detune_share=0)
+    heard, scenes = (Mixture({kind: [(x, notes)]}, config)(1) for kind in ("heard", "voice"))
+    assert (heard["told"] == 0).any() and (scenes["told"] == 1).all()
+    assert heard["onset"].amax((1, 2)).min() > 0.5 and (heard["onset"] > 0).sum() * 2 == (scenes["onset"] > 0).sum()
+    assert torch.equal(heard["frame"], scenes["frame"]) and heard["frame"].shape == heard["onset"].shape
+
+
 def test_punctual_without_a_match_moves_nothing():
     assert punctual([], [], DecodeConfig(onset_shift_s=0.05)).onset_shift_s == 0
 
