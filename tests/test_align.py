@@ -367,3 +367,15 @@ def test_a_foreign_melody_is_not_believed():
     whole, other = tune(160, seed=11), tune(160, seed=12)
     found = at_any_pitch(*heard(whole), other[other["pitch"] >= 60])[0]
     assert found.confidence.mean() < 0.05
+
+
+def test_a_segment_whose_sure_part_holds_no_event_is_no_segment(monkeypatch):
+    """Once the unsure ends are cut off nothing may be left of a segment; nothing is claimed of it, and nothing fails."""
+    from amt_nb.alignment import refinement
+
+    score = tune()
+    sound, whole = heard(score), follow(*heard(score), score)
+    monkeypatch.setattr(refinement, "without_ends", lambda edges, sure: [(a + 5, a + 6) for a, _ in edges])
+    bare = refinement.refined_map(whole.time_map(), *sound, score)
+    assert len(whole.segments) == 1 and not bare.segments
+    assert not bare.confidence.any() and len(bare.score_s) == len(whole.score_s)

@@ -428,7 +428,8 @@ def refined(frames, onsets, notes, path, jumped, cells, config: PathConfig = Pat
     expected = expected_onsets(found, notes, len(frames))
     sure, belief = (confidence_of(detected, expected, edges, lapses) for lapses in (LAPSES, ()))
     edges, worth = without_ends(edges, sure), float((belief - 0.5)[belief > 0].sum() / FPS)
-    parts = [s.cut(*edge) for s, edge in zip(found, edges)]
+    left = [(part, e) for s, e in zip(found, edges) if len((part := s.cut(*e)).frame)]  # an end may hold all there was
+    parts, edges = [part for part, _ in left], [e for _, e in left]
     return replace(rows_of(parts, edges, sure, float(notes["offset_s"].max())), worth=worth)
 
 
