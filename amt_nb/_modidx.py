@@ -107,6 +107,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                    'amt_nb/alignment/dtw_baselines.py')},
             'amt_nb.alignment.jump_dtw': { 'amt_nb.alignment.jump_dtw.PathConfig': ( 'alignment/jump_dtw.html#pathconfig',
                                                                                      'amt_nb/alignment/jump_dtw.py'),
+                                           'amt_nb.alignment.jump_dtw.PathConfig.dearer': ( 'alignment/jump_dtw.html#pathconfig.dearer',
+                                                                                            'amt_nb/alignment/jump_dtw.py'),
                                            'amt_nb.alignment.jump_dtw.agreement': ( 'alignment/jump_dtw.html#agreement',
                                                                                     'amt_nb/alignment/jump_dtw.py'),
                                            'amt_nb.alignment.jump_dtw.deviation': ( 'alignment/jump_dtw.html#deviation',

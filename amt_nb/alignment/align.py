@@ -70,10 +70,7 @@ PART_SEMITONES, PART_CELLS, PART_PITCHES = 19, 1200, 3  # a man's part is often 
 
 def pitches_of_a_part(frames, onsets, notes, config: PathConfig = PathConfig()) -> list[int]:
     """The PART_PITCHES likeliest semitones between recording and `notes` that are a part of its music, best first."""
-    dear = replace(
-        config, jump_penalty=config.jump_penalty * config.dear, leave_penalty=config.leave_penalty * config.dear
-    )
-    worth = gains_by_pitch(frames, onsets, notes, PART_SEMITONES, PART_CELLS, dear)
+    worth = gains_by_pitch(frames, onsets, notes, PART_SEMITONES, PART_CELLS, config.dearer())
     return sorted(worth, key=worth.get, reverse=True)[:PART_PITCHES]
 
 

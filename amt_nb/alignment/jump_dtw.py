@@ -45,6 +45,10 @@ class PathConfig:
     late_s: Real[-10, 10] = 0.0  # how much later than played the model reports an onset; each model knows its own
     meet_s: Real[0, 600] = 1.5  # how far the two sides of a jump are followed beyond it
 
+    def dearer(self) -> "PathConfig":
+        """The same with jumping and leaving `dear` times as much."""
+        return replace(self, jump_penalty=self.jump_penalty * self.dear, leave_penalty=self.leave_penalty * self.dear)
+
 # %% ../../nbs/alignment/35_jump_dtw.ipynb #20c7d63a
 def recording_cells(frames, onsets, cell: int, config: PathConfig = PathConfig()) -> tuple[np.ndarray, np.ndarray]:
     """(log-odds of sounding keys (N, 88), probabilities of onsets (N, 88)) in cells of `cell` frames, float32.
@@ -330,10 +334,7 @@ def path_of_a_part(frames, onsets, notes, config: PathConfig = PathConfig()):
     In its long rests others play: there any cell agrees as `rest` says. So little is its own that a path free to jump
     would be led by the others' notes: a jump is `dear`.
     """
-    config = replace(
-        config, jump_penalty=config.jump_penalty * config.dear, leave_penalty=config.leave_penalty * config.dear
-    )
-    recording, cell, config = searched(frames, onsets, config)
+    recording, cell, config = searched(frames, onsets, config.dearer())
     ratio = len(frames) / FPS / float(notes["offset_s"].max())
     return path_at_tempo(recording, notes, cell, ratio, config, config.rest)
 

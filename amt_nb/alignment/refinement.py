@@ -283,18 +283,18 @@ def lapse(detected, expected, over_s: float, beside_s: float = 60.0) -> np.ndarr
     return (1 - np.maximum(*shares)).clip(0, 1)
 
 
-def confidence_of(detected, expected, edges, lapses=LAPSES) -> np.ndarray:
-    """Probability (T,) that a note of the score lies within 100 ms of where it is played, frame by frame.
+def confidence_of(detected, expected, edges) -> tuple[np.ndarray, np.ndarray]:
+    """Probability (T,) that a note of the score lies within 100 ms of where it is played, frame by frame, and the same
+    with LAPSES forgiven.
 
-    As for `witnesses`, less what `lapses` cost. What was detected outside of the segments is no witness, and there the
-    probability is 0."""
+    As for `witnesses`. What was detected outside of the segments is no witness, and there both are 0."""
     inside = np.zeros(len(detected), bool)
     for edge in edges:
         inside[frames_of(edge)] = True
     heard = detected & inside[:, None]
     log_odds = np.minimum(weighed(witnesses(heard, expected, edges), CURVE), SUREST)
-    lost = sum(costs * lapse(heard, expected, over_s) for over_s, costs in lapses)
-    return np.where(inside, logistic([log_odds - lost], (1, 0)), 0.0)
+    lost = sum(costs * lapse(heard, expected, over_s) for over_s, costs in LAPSES)
+    return tuple(np.where(inside, logistic([x], (1, 0)), 0.0) for x in (log_odds - lost, log_odds))
 
 
 def without_ends(edges, sure, longest: int = FPS) -> list[tuple[float, float]]:
@@ -426,7 +426,7 @@ def refined(frames, onsets, notes, path, jumped, cells, config: PathConfig = Pat
     kept = believed(*placed_segments(frames, onsets, notes, path, jumped, cells, config), detected, notes)
     found, edges = [s for s, _ in kept], [e for _, e in kept]
     expected = expected_onsets(found, notes, len(frames))
-    sure, belief = (confidence_of(detected, expected, edges, lapses) for lapses in (LAPSES, ()))
+    sure, belief = confidence_of(detected, expected, edges)
     edges, worth = without_ends(edges, sure), float((belief - 0.5)[belief > 0].sum() / FPS)
     left = [(part, e) for s, e in zip(found, edges) if len((part := s.cut(*e)).frame)]  # an end may hold all there was
     parts, edges = [part for part, _ in left], [e for _, e in left]
