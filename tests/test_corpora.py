@@ -405,9 +405,23 @@ def test_a_changed_file_is_prepared_anew(tmp_path):
 
 
 def test_cluster_without_dask_is_one_clear_line(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "dask.distributed", None)
+    monkeypatch.setitem(sys.modules, "dask", None)
     with pytest.raises(UserError, match="dask"):
         co.prepare(recordings(1), tmp_path, FINE, cluster="tcp://localhost:1", progress=False)
+
+
+@pytest.mark.parametrize("threads", (1, 2))
+def test_a_cluster_prepares_as_a_table_does(threads, tmp_path):
+    """On a worker of one thread what is made here; one of several is refused, as `amt-nb sweep` refuses it."""
+    distributed = pytest.importorskip("distributed")
+    here = dict(threads_per_worker=threads, processes=False, dashboard_address=None)
+    with distributed.LocalCluster(1, **here) as cluster:
+        made = lambda: co.prepare(recordings(2), tmp_path, FINE, cluster=cluster.scheduler_address, progress=False)
+        if threads == 1:
+            assert made() == co.prepare(recordings(2), tmp_path, FINE, n_jobs=1, progress=False)
+        else:
+            with pytest.raises(UserError, match="2 threads"):
+                made()
 
 
 # ---------------------------------------------------------------- pools and batches

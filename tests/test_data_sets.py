@@ -415,6 +415,30 @@ def test_a_data_set_is_prepared_and_its_damage_named_one_line_each(box, tmp_path
     assert capsys.readouterr().err.count("\n") == 4
 
 
+@pytest.mark.parametrize(
+    "read, folder, lost",
+    [(maps, "MAPS", "left out"), (guitarset, "GuitarSet", "scores"), (musicnet, "musicnet_yourmt3_16k", "scores")],
+    ids=lambda x: getattr(x, "__name__", ""),
+)
+def test_a_lost_sound_and_anothers_labels_are_one_line_in_every_data_set(box, tmp_path, read, folder, lost):
+    shutil.copytree(box / folder, tmp_path / "d")
+    whole, said = quiet(read, tmp_path / "d")
+    a, b = [r for r in whole if r.audio and r.notes is not None][:2]
+    labels = [[p for p in r.files if p != r.audio] for r in (a, b)]
+    for mine, theirs in zip(*labels):
+        shutil.copy(theirs, mine)
+    b.audio.unlink()
+    found, now = quiet(read, tmp_path / "d")
+    (line,) = set(now) - set(said)
+    assert "have no sound" in line and lost in line and f"{b.id.rpartition('/')[2]} for one" in line
+    left_out = prepared([r for r in found if r.id == a.id], tmp_path / "cache")[1]
+    assert "labels do not fit its sound" in left_out[a.id]
+    for p in labels[0]:
+        p.unlink()
+    lines = set(quiet(read, tmp_path / "d")[1]) - set(now)
+    assert len(lines) == 1 and "labels and" in lines.pop()
+
+
 def test_files_are_held_to_a_list_of_checksums_beside_them(box, tmp_path):
     folder = tmp_path / "maestro-v3.0.0"
     shutil.copytree(box / "maestro-v3.0.0", folder, ignore=lambda d, names: [n for n in names if n.startswith("2011")])

@@ -28,7 +28,7 @@ from ..workshop.corpora import Features
 from ..workshop.decoding import DecodeConfig, decode
 from ..workshop.devices import device_of
 from ..workshop.figures import Table, mean_sd, show_table
-from ..workshop.grids import CHUNK_FRAMES, FPS, LATENT_CHANNELS, LATENT_STRIDE, N_KEYS
+from ..workshop.grids import CHUNK_FRAMES, FPS, LATENT_CHANNELS
 from ..workshop.pools import Batches, PoolConfig, Pools, chunk_queue, parse_ratio, split
 from ..workshop.posteriors import LatentBatches, numbered_noise
 from ..workshop.recordings import CHOOSE, REPORT, leaks

@@ -34,6 +34,7 @@ from .recordings import JUDGING, digest
 from .renderings import chamber, CorpusConfig, embedded
 from .settings import UserError, Word, fill, nearest, paths
 from .streaming import cqt, normalise, two_passes
+from .sweep import results
 
 # %% ../../nbs/workshop/corpora.ipynb #9427c3ac
 @functools.lru_cache(maxsize=2048)
@@ -260,7 +261,7 @@ def _pooled(jobs, n_jobs):
     from concurrent.futures.process import BrokenProcessPool
 
     broken = (BrokenProcessPool, BrokenPipeError, ConnectionError, EOFError)
-    left = {args[0]: (f, args, named) for f, args, named in jobs}
+    left = {args[0]: joblib.delayed(f)(*args) for f, args in jobs}
     try:
         for result in joblib.Parallel(n_jobs=n_jobs, return_as="generator_unordered")(list(left.values())):
             del left[result[0]]
@@ -275,21 +276,8 @@ def _pooled(jobs, n_jobs):
 
 
 def _results(jobs, n_jobs, cluster):
-    """What the jobs return, as it comes: here, from n_jobs processes, or from the Dask cluster at that address."""
-    import joblib
-
-    if cluster:
-        try:
-            from dask.distributed import Client
-        except ImportError:
-            raise UserError('a cluster address needs the package dask: pip install "dask[distributed]"') from None
-        with Client(cluster), joblib.parallel_config("dask"):
-            yield from joblib.Parallel()(jobs)
-    elif n_jobs == 1:
-        for f, a, k in jobs:
-            yield f(*a, **k)
-    else:
-        yield from _pooled(jobs, n_jobs)
+    """What the jobs return, as it comes: here, from n_jobs processes, or from a cluster."""
+    return results(jobs, 1, cluster) if cluster or n_jobs == 1 else _pooled(jobs, n_jobs)
 
 # %% ../../nbs/workshop/corpora.ipynb #a4f85868
 def _without_pedal(recordings):
@@ -317,9 +305,9 @@ def prepare(
     progress=True,
     rolls=RollConfig(),
 ):
-    """list[Features] in the order of recordings, computed in n_jobs processes (-1: all cores; cluster: address of a Dask scheduler)
-    where the cache has not got them. Damaged recordings are left out, reported on stderr and appended to the list `failures` as
-    (id, reason). DiskFull stops."""
+    """list[Features] in the order of recordings, computed in n_jobs processes (-1: all cores) or on a cluster
+    (see `sweep.dask_client`) where the cache has not got them. Damaged recordings are left out, reported on stderr and
+    appended to the list `failures` as (id, reason). DiskFull stops."""
     import joblib
     from tqdm import tqdm
 
@@ -332,7 +320,7 @@ def prepare(
     if rolls.pedal == "extended":
         _without_pedal(recordings)
     out, bad = [None] * len(recordings), []
-    jobs = [joblib.delayed(_attempt)(k, r, folder, config, rolls) for k, r in enumerate(recordings)]
+    jobs = [(_attempt, (k, r, folder, config, rolls)) for k, r in enumerate(recordings)]
     bar = dict(total=len(jobs), desc="prepare", unit="rec", file=sys.stderr, mininterval=0.5, disable=not progress)
     for k, features, why in tqdm(_results(jobs, n_jobs, cluster), **bar):
         out[k] = features

@@ -10,7 +10,7 @@ import functools
 import re
 import warnings
 
-from .archives import opened, sound_seconds
+from .archives import opened, say_missing, sound_seconds
 from .labels import jams_notes
 from .maps import table_file
 from .recordings import JUDGING, Recording
@@ -76,4 +76,7 @@ def guitarset(path, cache=None):
     for r in found:
         if r.lag_s and r.notes and r.role in JUDGING:
             warnings.warn(f"{r.id}: its labels are known to be {-r.lag_s:g} s late; it judges with them, as published")
+    names = sorted({**sounds, **labels})
+    say_missing("guitarset", [n for n in names if n not in sounds], len(names), "sound and are scores at most")
+    say_missing("guitarset", [n for n in names if n not in labels], len(names), "labels and teach by their sound alone")
     return found

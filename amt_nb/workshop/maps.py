@@ -12,7 +12,7 @@ import zlib
 from dataclasses import replace
 from pathlib import Path
 
-from .archives import opened, sound_seconds
+from .archives import opened, say_missing, sound_seconds
 from .labels import MOST_BYTES, label_text, table_notes, table_rows
 from .midi import pedal_events, read_midi
 from .recordings import Recording, leaks, piece_key
@@ -125,6 +125,10 @@ def _maps_original(folders):
     for p in sounds:
         if names.setdefault(p.stem, p) != p:
             raise UserError(f"maps: {p.stem} is there twice: {names[p.stem]} and {p}; take one away")
+    labels = {p.stem for f in folders for e in ("txt", "mid") for p in f.rglob(f"MAPS_MUS-*.{e}")}
+    every = names.keys() | labels
+    say_missing("maps", sorted(every - names.keys()), len(every), "sound and are left out")
+    say_missing("maps", sorted(every - labels), len(every), "labels and teach by their sound alone")
     return mark_overlap([_maps_one(names[name]) for name in sorted(names)])
 
 # %% ../../nbs/workshop/maps.ipynb #9091b56c

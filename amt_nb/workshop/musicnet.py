@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from ..notes import as_notes
-from .archives import opened, sound_seconds
+from .archives import opened, say_missing, sound_seconds
 from .grids import CHUNK_FRAMES, FPS
 from .labels import table_rows
 from .midi import PROGRAM_INSTRUMENT, read_midi
@@ -182,7 +182,10 @@ def musicnet(path, cache=None, seed=42):
         )
     table = next((t for f in folders for t in sorted(f.rglob("musicnet_metadata.csv"))), None)
     songs = {s.id: s for s in musicnet_songs(table)} if table else {}
-    out = [_musicnet_one(n, found, songs.get(n)) for n in numbers]
+    out, sounds = [_musicnet_one(n, found, songs.get(n)) for n in numbers], found.get("sound", {})
+    every = sorted({*numbers, *sounds})
+    say_missing("musicnet", [n for n in every if n not in sounds], len(every), "sound and are scores at most")
+    say_missing("musicnet", [n for n in every if n not in numbers], len(every), "aligned labels and are left out")
     return draw(out, seed)
 
 # %% ../../nbs/workshop/musicnet.ipynb #290782ef

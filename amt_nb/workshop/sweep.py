@@ -328,13 +328,13 @@ def attempt(work: Callable, run: Run, *more) -> tuple[str, str, float]:
 def dask_client(cluster: str):
     """A Dask client for the scheduler at an address, or for 'local:N', N processes on this machine; UserError where none
     answers, none works, or a worker has several threads."""
-    needs("--cluster", "dask")
+    needs("a cluster", "dask")
     from dask.distributed import Client, LocalCluster
 
     name, _, n = cluster.partition(":")
     if name == "local":
         if not re.fullmatch("[0-9]{0,4}", n) or n == "0":
-            raise UserError(f"--cluster {cluster}: write local:4 for four processes")
+            raise UserError(f"cluster {cluster}: write local:4 for four processes")
         with (
             LocalCluster(int(n or 0) or None, threads_per_worker=1, dashboard_address=None) as here,
             Client(here) as client,
@@ -344,12 +344,12 @@ def dask_client(cluster: str):
     try:
         client = Client(cluster, timeout=10)
     except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"--cluster {cluster}: no Dask scheduler answers there ({type(error).__name__})") from None
+        raise UserError(f"cluster {cluster}: no Dask scheduler answers there ({type(error).__name__})") from None
     with client:
         threads = client.nthreads().values()
         if set(threads) != {1}:
             found = f"workers with {max(threads)} threads" if threads else "no workers"
-            raise UserError(f"--cluster {cluster} has {found}: start them with dask worker {cluster} --nthreads 1")
+            raise UserError(f"cluster {cluster} has {found}: start them with dask worker {cluster} --nthreads 1")
         yield client
 
 # %% ../../nbs/workshop/sweep.ipynb #3c2ad43a
