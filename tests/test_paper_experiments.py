@@ -2,8 +2,10 @@
 
 import ast
 import json
+import warnings
 from pathlib import Path
 
+import lookalikes
 import pytest
 import torch
 from test_sweep import data, one_core, places, SMALL  # noqa: F401
@@ -62,6 +64,23 @@ def test_experiment_at_paper_size_from_raw_files_to_its_end(name, data, tmp_path
     printed = [p for p in tables.PAPER[found["sweep"].beside] if p.row in {r.row for r in found["sweep"].runs}]
     assert printed and all(p.f1 in text for p in printed)
     assert len(list(tmp_path.glob("*.json"))) == len(found["done"])
+
+
+def test_table_six_at_paper_size_from_raw_files_to_its_end(tmp_path, monkeypatch):
+    """Eleven rolls: songs of MusicNet-EM and concerts of the museum, each row by instrument too."""
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    used = f"musicnet={lookalikes.musicnet(tmp_path, seconds=6.0)} gardner={lookalikes.gardner(tmp_path)}"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what of them is left out
+        found = trace(
+            "A_table6_instruments", size="paper-multi", data=used, settings=" ".join(SMALL.split()),
+            folder=str(tmp_path / "runs"), cache=str(tmp_path / "cache"),
+        )  # fmt: skip
+    assert not found["errors"] and len(found["done"]) == 3
+    text = found["shown"][0].text
+    assert "3 of 3 runs" in text and all(p.f1 in text for p in tables.PAPER["table6"])
+    by_instrument = [r["runs"][0]["metrics"]["test, by instrument"]["frame_f1"] for r in found["done"]]
+    assert all(0 < f1 < 1 for f1 in by_instrument)
 
 
 def test_experiments_without_data_refuse_in_one_line(tmp_path, monkeypatch):
