@@ -159,6 +159,15 @@ def test_clipping_warns_once_and_goes_on(tmp_path, tone):
         load_audio(write(tmp_path / "fine.wav", tone))
 
 
+def test_floats_beyond_full_scale_are_not_clipped(tmp_path, tone):
+    """Nothing was cut off; the ten seconds are as they were written."""
+    path = write(tmp_path / "hot.wav", 50 * tone, subtype="FLOAT")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert np.abs(load_audio(path)[0] - 50 * tone).max() < 1e-4
+        prepare_wave(50 * tone, 44100)
+
+
 @pytest.mark.parametrize("channels", [1, 2, 6, 12])
 def test_any_number_of_channels_in_a_file(tmp_path, tone, channels):
     x = np.zeros((44100, channels), np.float32)

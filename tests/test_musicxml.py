@@ -361,3 +361,12 @@ def test_a_long_quartet_takes_less_than_a_second(here):
         assert len(read_score(here / "quartet.musicxml").notes) == 9984
         spent.append(time.process_time() - before)
     assert min(spent) < 1
+
+
+def test_a_part_doubled_at_the_octave_is_read_once_and_said(here):
+    transpose = (
+        "<attributes><transpose><chromatic>0</chromatic><octave-change>-1</octave-change>{}</transpose></attributes>"
+    )
+    for double, said in (("<double/>", ("1 times a part is doubled at the octave: it is read once",)), ("", ())):
+        assert one_part(here, transpose.format(double) + note_xml(60, 2)) == [(0, 1, 48)]
+        assert read_score(here / "a.musicxml").words == said

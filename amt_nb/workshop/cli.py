@@ -10,6 +10,7 @@ __all__ = ['MIDI_SUFFIXES', 'EXTRAS', 'ABOUT', 'TEACH', 'ADD', 'is_folder', 'out
 
 # %% ../../nbs/workshop/cli.ipynb #65f6d05c
 import argparse
+import contextlib
 import os
 import sys
 import time
@@ -26,8 +27,8 @@ from .inputs import check_input
 from .cli_options import add_tuning, filled, fraction, plan, unheeded, weights_read, whole
 from .extras import OPTIONS, check_options, needs
 from .settings import UserError
-from .terminal import complain, printable, safe_streams, stop_on_signals, warn_in_a_line
-from .written import remember
+from .terminal import complain, printable, safe_streams, once, stop_on_signals, warn_in_a_line
+from .written import remembering
 
 # %% ../../nbs/workshop/cli.ipynb #bcc4a053
 MIDI_SUFFIXES = (".mid", ".midi")
@@ -43,7 +44,7 @@ def is_folder(out, several: bool) -> bool:
         if several:
             raise UserError(f"{out}: several recordings do not fit into one file: name a folder, ending in {os.sep}")
         return False
-    if several:
+    if several and not Path(out).suffix:
         return True
     raise UserError(f"{out}: the output is a MIDI file and ends in .mid, or it is a folder and ends in {os.sep}")
 
@@ -74,7 +75,7 @@ def transcribe_one(recording: Path, paths: dict[str, Path], args) -> str:
     from amt_nb.workshop.transcription_figures import write_picture, write_stereo
 
     started, bar = time.monotonic(), Progress(recording.name, args.progress)
-    try:
+    with remembering(paths.values(), recording), contextlib.closing(bar):
         weights = args.weights or DEFAULT_WEIGHTS
         model = load_model(weights)
         found = stream_activations(recording, None, model, bar, args.tuning)
@@ -87,9 +88,6 @@ def transcribe_one(recording: Path, paths: dict[str, Path], args) -> str:
         if "sound" in paths:
             write_stereo(paths["sound"], recording, notes)
         who = write_outputs(notes, found, recording, paths, args, model, weights)
-    finally:
-        bar.close()
-    remember(paths.values(), recording)
     took = time.monotonic() - started
     if not len(notes):
         why = "no note was recognised" if found.sounding else "silence"
@@ -161,7 +159,7 @@ def run_align(args) -> int:
         return run_align_pages(args)
     check_options(args)
     started, paths, bar = time.monotonic(), align_outputs(args), Progress(Path(args.recording).name, args.progress)
-    try:
+    with remembering(paths.values(), args.recording, *args.score), contextlib.closing(bar):
         score = read_score(args.score[0])
         found = align(
             args.recording,
@@ -173,9 +171,6 @@ def run_align(args) -> int:
         )
         for kind in sorted(paths, key=lambda kind: kind == "csv"):
             write(found, kind, paths[kind], args.recording)
-    finally:
-        bar.close()
-    remember(paths.values(), args.recording, *args.score)
     for path in paths.values():
         print(printable(path))
     for line in (*score.words, *in_words(found)):
@@ -201,7 +196,7 @@ def run_demo(args) -> int:
     """amt-nb demo: a recording to MIDI, picture and sound, and where they lie."""
     needs("demo", *OPTIONS["picture"], *OPTIONS["sound"])
     started, recording = time.monotonic(), check_input(args.recording) if args.recording else example_recording()
-    folder = Path(args.out).is_dir() or Path(args.out).suffix.lower() not in MIDI_SUFFIXES
+    folder = not Path(args.out).suffix or is_folder(args.out, False)
     paths = outputs_of(recording, args.out, folder, ["picture", "sound"])
     for path in paths.values():
         check_output(path, recording, read=weights_read(args), force=args.force, make=folder)
@@ -232,7 +227,7 @@ the exit code is 0 only when everything asked for was written whole.""",
         """\
 examples:
   amt-nb transcribe concert.mp3                         writes concert.mid
-  amt-nb transcribe concert.mp3 -o notes/a.mid --csv    writes notes/a.mid and notes/a.csv
+  amt-nb transcribe concert.mp3 -o tune.mid --csv       writes tune.mid and tune.csv
   amt-nb transcribe disc/*.flac -o notes/ --picture     writes a .mid and a .png for each into notes/
   amt-nb transcribe take.wav --min-note-ms 60           leaves out notes shorter than 60 ms
   amt-nb transcribe take.wav --onset-threshold 0.15     finds more notes, and more wrong ones (any-142k's own: 0.25)
@@ -460,7 +455,7 @@ def run(argv) -> int:
     try:
         args = make_parser().parse_args(argv)
         with warnings.catch_warnings():
-            warnings.showwarning = warn_in_a_line
+            warnings.showwarning = once(warn_in_a_line)
             note_unheeded(args)
             return args.run(args)
     except KeyboardInterrupt:

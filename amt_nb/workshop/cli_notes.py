@@ -56,15 +56,17 @@ def json_text(notes, recording: Path, seconds: float, weights: str, several: boo
     )
 
 # %% ../../nbs/workshop/cli_notes.ipynb #d43d94ce
-def bars_for(notes):
-    """Bars of a transcription; where too few notes give no beat, a line on standard error and bars of four half seconds."""
+def bars_for(notes, name: str = ""):
+    """Bars of a transcription, which is called `name`; where too few notes give no beat, a line on standard error and bars
+    of four half seconds."""
     import numpy as np
     from amt_nb.workshop.beats import find_beats
     from amt_nb.workshop.notation import bar_grid
 
     beats = find_beats(notes)
     if beats is None or len(beats.time_s) < 2:
-        print("too few notes for beats: the bars are two seconds long", file=sys.stderr)
+        about = f"{printable(name)}: " if name else ""
+        print(f"{about}too few notes for beats: the bars are two seconds long", file=sys.stderr)
         return bar_grid(np.arange(4) * 0.5, np.arange(4), notes)
     return bar_grid(beats.time_s, beats.place, notes)
 
@@ -104,7 +106,7 @@ def write_notes(
     from amt_nb.workshop.midi import midi_bytes
 
     names, programs = (players.names, players.programs) if players else (INSTRUMENTS, INSTRUMENT_PROGRAMS)
-    grid = bars_for(notes) if beats or "musicxml" in paths else None
+    grid = bars_for(notes, str(paths["midi"])) if beats or "musicxml" in paths else None
     if "csv" in paths:
         atomic_write(paths["csv"], csv_text(notes, grid if beats else None, several, names).encode())
     if beats:

@@ -15,8 +15,8 @@ import sys
 import time
 from pathlib import Path
 
-from .inputs import check_input
-from .settings import UserError, layers, read_ini, to_number, user_file
+from .inputs import check_input, check_sound_file
+from .settings import UserError, layers, load, read_ini, to_number, user_file
 from .terminal import printable
 from .written import is_own
 
@@ -89,7 +89,7 @@ def plan(jobs, inputs=(), force: bool = False, make: bool = False) -> tuple[list
     readable, good, bad, writers = [], [], [], {}
     for source, paths in jobs:
         try:
-            check_input(source)
+            check_sound_file(source)
             readable.append((source, paths))
             for path in paths.values():
                 writers.setdefault(os.path.realpath(path), []).append(source)
@@ -239,10 +239,11 @@ def add_tuning(parser) -> None:
 # %% ../../nbs/workshop/cli_options.ipynb #6c9be311
 def unheeded(uses, size: str = "demo") -> tuple[Path | None, list[str]]:
     """The user's own file of settings, if there is one, and which of its keys a command that heeds `uses` of section [size],
-    prefixes or keys or a function that gives them, does nothing with."""
+    prefixes or keys or a function that gives them, does nothing with. UserError for a key that settings.ini has not."""
     file = user_file()
     if file is None:
         return None, []
+    load()  # what settings.ini does not have is an error
     sections, uses = read_ini(file), set(uses() if callable(uses) else uses)
     sections.pop("paths", None)
     heeded = layers(size)

@@ -8,6 +8,7 @@ __all__ = ['PAGE_SUFFIXES', 'PAGE_OUTPUTS', 'is_pages', 'page_range', 'are_pages
            'content_of', 'on_their_heads', 'run_align_pages']
 
 # %% ../../nbs/workshop/cli_pages.ipynb #a02df812
+import contextlib
 import json
 import os
 import sys
@@ -18,7 +19,7 @@ from .cli_options import Progress, check_output, weights_read
 from .inputs import check_input
 from .settings import UserError, fill
 from .terminal import printable
-from .written import remember
+from .written import remembering
 
 # %% ../../nbs/workshop/cli_pages.ipynb #dc9c36ac
 PAGE_SUFFIXES = (".pdf", ".png", ".jpg", ".jpeg", ".tif", ".tiff")
@@ -266,7 +267,7 @@ def run_align_pages(args) -> int:
     from amt_nb.workshop.files import atomic_write
 
     started, paths, bar = time.monotonic(), page_outputs(args), Progress(Path(args.recording).name, args.progress)
-    try:
+    with remembering(paths.values(), args.recording, *args.score), contextlib.closing(bar):
         images, layouts = read_layouts(args.score, args.pages, lambda share: bar(0.5 * share))
         how = {"weights": args.weights or "align-12k", "config": fill(PagePathConfig, prefix="pages")}
         found = align_pages(args.recording, page_score(layouts), progress=lambda share: bar(0.5 + 0.45 * share), **how)
@@ -274,9 +275,6 @@ def run_align_pages(args) -> int:
             raise UserError("the pages stand on their heads: turned by 180 degrees they fit the recording; turn them")
         for kind in sorted(paths, key=lambda kind: kind == "csv"):
             atomic_write(paths[kind], content_of(kind, found, images, Path(args.recording)))
-    finally:
-        bar.close()
-    remember(paths.values(), args.recording, *args.score)
     for path in paths.values():
         print(printable(path))
     for line in pages_in_words(found):

@@ -157,6 +157,7 @@ def read_attributes(element, part: Part, counts: Counter) -> None:
             part.transpose.clear()
         part.transpose[staff] = transposition_of(transpose)
         texts = [transpose.findtext(name) for name in ("chromatic", "octave-change")]
+        counts["double"] += transpose.find("double") is not None
         counts["transpose"] += any(text is not None and number(text) is None for text in texts)
     for style in element.iterfind("measure-style"):
         sign, staff = style.find("measure-repeat"), whole(style.get("number"), 0)
@@ -398,7 +399,8 @@ def left_out(counts: Counter) -> list[str]:
     }  # fmt: skip
     odd = {
         "divisions": "times the divisions are no number above 0: those before them hold, else 1 a quarter",
-        "transpose": "transpositions are no number and not applied", "alter": "notes whose alteration is no number are read without it",
+        "transpose": "transpositions are no number and not applied", "double": "times a part is doubled at the octave: it is read once",
+        "alter": "notes whose alteration is no number are read without it",
         "quarter": "notes between two keys are read as the key nearer to their step",
         "times": "repeat signs give no whole number of times from 1 on: played twice",
         "direction": "repeat signs have no direction: they lead back",

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['UNSAFE', 'KEPT', 'DEBUG', 'PACKAGE', 'printable', 'Stream', 'open_missing', 'safe_streams', 'unnamed', 'in_a_line',
-           'complain', 'warn_in_a_line', 'stop', 'stop_on_signals']
+           'complain', 'warn_in_a_line', 'once', 'stop', 'stop_on_signals']
 
 # %% ../../nbs/workshop/terminal.ipynb #5a7d01c5
 import contextlib
@@ -116,7 +116,8 @@ def in_a_line(error, about=None) -> str:
     """What went wrong, in one line. about: the file it went wrong with, for errors that do not name one."""
     where = f"{about}: " if about is not None else ""
     if isinstance(error, (UserError, str)):
-        return printable(str(error).strip())
+        named = about is None or Path(about).name in str(error)
+        return printable(("" if named else where) + str(error).strip())
     if isinstance(error, ImportError):
         return printable(import_error_in_words(error))
     if isinstance(error, MemoryError):
@@ -145,6 +146,18 @@ def warn_in_a_line(message, category, filename, lineno, file=None, line=None) ->
     letter_missing = str(message).startswith("Glyph ")  # matplotlib's, of a title: the picture says it itself
     if Path(filename).resolve().is_relative_to(PACKAGE) and not letter_missing:
         print("amt-nb: note:", printable(message), file=sys.stderr)
+
+
+def once(show):
+    """`show`, a `warnings.showwarning`, of each text once: a recording is gone through several times."""
+    shown = set()
+
+    def show_new(message, *where, **more):
+        if str(message) not in shown:
+            shown.add(str(message))
+            show(message, *where, **more)
+
+    return show_new
 
 
 def stop(number, frame) -> None:

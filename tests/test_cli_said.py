@@ -1,0 +1,145 @@
+"""What the command line says: each line names its file and comes once; what is broken off may be begun again."""
+
+import contextlib
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from amt_nb.notes import as_notes
+from amt_nb.workshop import cli, cli_notes
+from amt_nb.workshop.midi import write_midi
+from amt_nb.workshop.synth import render
+
+SR = 16000
+TUNE = as_notes([0.1, 0.5], [0.4, 0.9], [60, 67])
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """The current folder: tune.wav of a second, silence.wav, tune.mid."""
+    monkeypatch.chdir(tmp_path)
+    soundfile.write("tune.wav", render(TUNE, SR, seconds=1.0), SR)
+    soundfile.write("silence.wav", np.zeros(SR), SR)
+    return tmp_path
+
+
+def shell(*words):
+    """(exit code, output, errors) of a command line in this process."""
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
+        try:
+            code = cli.main([os.fspath(word) for word in words])
+        except SystemExit as stopped:
+            code = stopped.code
+    assert "Traceback" not in err.getvalue() and "fault of amt-nb" not in err.getvalue(), err.getvalue()
+    return code, out.getvalue(), err.getvalue()
+
+
+def test_every_complaint_names_its_recording(folder):
+    """Also where what went wrong does not know of which file it comes: silence cannot be engraved, 900 Hz are too few."""
+    soundfile.write("slow.wav", np.zeros(900), 900)
+    code, out, err = shell("transcribe", "silence.wav", "slow.wav", "tune.wav", "--musicxml", "--no-progress")
+    assert code == 1 and out.startswith("tune.mid: ") and out.count("\n") == 1
+    beginnings = (
+        "silence.mid: too few",
+        "amt-nb: silence.wav: no note",
+        "amt-nb: slow.wav: sample rate 900",
+        "tune.mid: ",
+    )
+    lines = err.splitlines()
+    assert len(lines) == 4 and all(line.startswith(begin) for line, begin in zip(lines, beginnings)), err
+    write_midi(TUNE, "score.mid")
+    for words in (("align", "slow.wav", "score.mid"), ("transcribe", "slow.wav"), ("demo", "slow.wav")):
+        code, out, err = shell(*words, "--no-progress")
+        assert code == 1 and err == "amt-nb: slow.wav: " + err.partition("slow.wav: ")[2] and err.count("slow.wav") == 1
+
+
+def test_one_oddity_is_one_line_however_often_the_sound_is_read(folder):
+    wave, _ = soundfile.read("tune.wav")
+    soundfile.write("odd.wav", np.c_[wave, -wave], SR)
+    code, _, err = shell("transcribe", "odd.wav", "--picture", "--sound", "--bends", "--no-progress")
+    assert code == 0 and err.count("\n") == err.count("opposite phase") == 1
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(143), OSError(28, "No space left on device")])
+def test_what_is_broken_off_may_be_begun_again(folder, monkeypatch, error):
+    """Its files are whole, and its own; what lay there before is not, also under --force."""
+    words = ["transcribe", "tune.wav", "--csv", "--json", "--picture", "--no-progress"]
+
+    def stop(*ignored, **named):
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr("amt_nb.workshop.midi.midi_bytes", stop)
+        assert shell(*words)[0] != 0
+    assert sorted(p.name for p in folder.glob("tune.*")) == ["tune.csv", "tune.json", "tune.png", "tune.wav"]
+    assert shell(*words)[0] == 0
+    Path("tune.mid").write_bytes(b"mine")
+    with monkeypatch.context() as patch:
+        patch.setattr("amt_nb.workshop.midi.midi_bytes", stop)
+        assert shell(*words, "--force")[0] != 0
+    code, _, err = shell(*words)
+    assert code == 1 and "tune.mid is there already" in err and Path("tune.mid").read_bytes() == b"mine"
+
+
+def test_an_alignment_that_is_broken_off_may_be_begun_again(folder, monkeypatch):
+    from amt_nb.alignment import align
+
+    write_midi(TUNE, "score.mid")
+    words, whole = ["align", "tune.wav", "score.mid", "--json", "--midi", "--no-progress"], align.write
+
+    def without_room(found, kind, path, recording):
+        if kind == "csv":
+            raise OSError(28, "No space left on device", str(path))
+        whole(found, kind, path, recording)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(align, "write", without_room)
+        assert shell(*words)[0] == 1
+    assert Path("tune.mid").exists() and not Path("tune.csv").exists()
+    assert shell(*words)[0] == 0
+
+
+@pytest.mark.parametrize(
+    "words", [["demo", "tune.wav"], ["transcribe", "tune.wav"], ["transcribe", "tune.wav", "silence.wav"]]
+)
+@pytest.mark.parametrize("out", ["out.mp3", "out.csv", "out.musicxml"])
+def test_a_file_that_is_no_midi_file_becomes_no_folder(folder, words, out):
+    before = sorted(folder.iterdir())
+    code, _, err = shell(*words, "-o", out)
+    assert code == 1 and f"{out}: the output is a MIDI file and ends in .mid, or it is a folder and ends in" in err
+    assert sorted(folder.iterdir()) == before
+    Path(out).mkdir()
+    assert shell(*words, "-o", out, "--no-progress")[0] == 0 and (Path(out) / "tune.mid").exists()
+
+
+def test_what_is_no_recording_is_said_before_anything_else(folder):
+    write_midi(TUNE, "tune.mid")
+    Path("empty.wav").touch()
+    code, out, err = shell("transcribe", "tune.mid", "empty.wav", "silence.wav", "--no-progress")
+    assert code == 1 and "tune.mid is a MIDI file, not a recording" in err and "empty.wav is empty" in err
+    assert out.startswith("silence.mid: ")
+
+
+def test_bars_of_too_few_notes_are_said_of_their_file(capsys):
+    cli_notes.bars_for(TUNE, "a\nb.mid")
+    assert capsys.readouterr().err == "a\\nb.mid: too few notes for beats: the bars are two seconds long\n"
+
+
+@pytest.mark.parametrize("words", [["table1"], ["--dry-run"], ["--seeds", "1"], ["--data", "maps"], ["-o", "runs"]])
+def test_a_list_of_tables_does_nothing_beside(folder, words):
+    code, out, err = shell("sweep", "--list", *words)
+    assert code == 1 and out == "" and "--list names the tables and does nothing else" in err
+    assert shell("sweep", "--list")[0] == 0
+
+
+@pytest.mark.parametrize("text", ["[demo]\nno_such_key = 1\n", "[demo]\n[dmeo]\ndecode_gap_frames = 1\n"])
+def test_a_setting_that_there_is_not_is_an_error_of_every_command(folder, monkeypatch, text):
+    Path("settings.ini").write_text(text)
+    write_midi(TUNE, "score.mid")
+    for words in (["transcribe", "tune.wav"], ["demo"], ["score", "score.mid"], ["sweep", "--list"]):
+        code, out, err = shell(*words)
+        assert code == 1 and out == "" and "settings.ini: unknown" in err and err.count("\n") == 1
