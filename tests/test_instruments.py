@@ -125,6 +125,8 @@ def ensembles(tmp_path_factory):
 
 SMALL = {
     "direct": {"harmonic": dict(width=6, blocks="s", memory=0, hidden=6)},
+    "pseudo_labels": {"harmonic": dict(width=6, blocks="s", memory=0, hidden=6)},
+    "mean_teacher": {"harmonic": dict(width=6, blocks="s", memory=0, hidden=6)},
     "paired": {"vae": dict(width=8), "g": dict(width=4), "f": dict(width=4)},
     "cycle": {"vae": dict(width=8), "g": dict(width=4), "f": dict(width=4), "dx": dict(width=4), "dz": dict(width=4)},
 }
@@ -136,11 +138,12 @@ def test_every_condition_trains_eleven_rolls_that_transcribe(condition, ensemble
         "train": dict(steps=2, warmup_steps=0, validate_every=2, record_every=1, prefetch=0, accelerator="cpu"),
         "condition": dict(paired_batch=2, validation_minutes=0.1),
     }
-    if condition != "direct":
-        changes["condition"] |= dict(vae_steps=2, vae_batch=2) | (dict(batch=1) if condition == "cycle" else {})
-    history, weights = train_condition(
-        condition, ensembles, tmp_path / condition, "demo-multi", changes, {"ratio": "1:1"}
-    )
+    if "vae" in changes:
+        changes["condition"] |= dict(vae_steps=2, vae_batch=2)
+    if unpaired := condition in ("cycle", "pseudo_labels", "mean_teacher"):
+        changes["condition"] |= dict(batch=1)
+    pools = {"ratio": "1:1:1", "minutes": 0.1} if unpaired else {"ratio": "1:1"}
+    history, weights = train_condition(condition, ensembles, tmp_path / condition, "demo-multi", changes, pools)
     model = transcribe.load_model(weights)
     rolls = cqt_activations(ensembles[2].cqt(), ensembles[2].frames, model)
     assert model.instruments == 11 and rolls[0].shape == rolls[2].shape == (11, ensembles[2].frames, 88)
