@@ -346,3 +346,27 @@ def test_bars_are_counted_before_they_are_made():
     assert len(bar_lines(at(2**28, FAR + b"\xff\x58\4\4\2\x18\x08"))) == 2 * 139_811
     eighths = header(ticks=1) + chunk(b"\0\xff\x58\4\1\3\x18\x08\0\x90\x3c\x50\4\x80\x3c\0" + END)
     assert bar_lines(eighths).tolist() == [0, 0.5, 1, 1.5]
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (tune(60, 62), ()),
+        (tune(60) + b"\0\x99\x23\x50\0\x99\x24\x50", ("2 notes of drums (channel 10) left out",)),
+        (
+            b"\0\x90\x3c\x50\x83\x60\x90\x3c\x50",
+            ("2 notes never let go: the next of the key ends such a note, or the piece",),
+        ),
+        (b"\0\x90\x3c\x50\0\x90\x40\x50\x83\x60\xb0\x7b\0", ()),  # all notes off
+        (tune(0, 60), ("outside the keyboard (A0 to C8), not listened for: 1",)),
+    ],
+)
+def test_a_score_says_which_of_its_notes_are_not_played_as_they_stand(body, said, tmp_path):
+    (tmp_path / "a.mid").write_bytes(header() + chunk(body + END))
+    assert read_score(tmp_path / "a.mid").words == said
+
+
+def test_a_score_without_a_note_says_why(tmp_path):
+    (tmp_path / "a.mid").write_bytes(header() + chunk(b"\0\x99\x23\x50" + END))
+    with pytest.raises(UserError, match=r"no note on the keyboard.*\(1 note of drums \(channel 10\) left out\)"):
+        read_score(tmp_path / "a.mid")

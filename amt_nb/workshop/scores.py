@@ -4,17 +4,17 @@
 
 # %% auto #0
 __all__ = ['LAYOUT_DTYPE', 'MOST_BARS', 'MAX_HOURS', 'MUSICXML', 'MIDI', 'KERN', 'READERS', 'extrapolate', 'Score', 'midi_bars',
-           'quarter_ticks', 'read_midi_score', 'visits', 'told', 'played_score', 'read_written_score',
+           'quarter_ticks', 'left_open', 'read_midi_score', 'visits', 'told', 'played_score', 'read_written_score',
            'read_musicxml_score', 'read_kern_score', 'read_score', 'bar_lines', 'bar_length', 'sign_borders']
 
 # %% ../../nbs/workshop/scores.ipynb #82a63aaa
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from ..notes import as_notes, empty_notes, on_keyboard
-from .midi import read_midi, tempo_map
+from .midi import DRUM_CHANNEL, collect, midi_events, read_midi, tempo_map
 from .midi_parsing import MidiFile, parse_midi
 from .repeats import bars_in_order
 from .settings import UserError
@@ -109,6 +109,23 @@ def quarter_ticks(midi: MidiFile) -> float:
     return midi.ticks_per_beat if midi.ticks_per_beat > 0 else half_a_second
 
 
+def left_open(midi: MidiFile) -> list[str]:
+    """Words on what is read otherwise than it stands in a MIDI file: its drums, and keys that nobody lets go."""
+    drums = held = 0
+    for (_, channel, _), touches in collect(midi_events(midi)[0])[0].items():
+        pressed = sum(velocity > 0 for _, velocity in touches)
+        if channel == DRUM_CHANNEL:
+            drums += pressed
+        elif all(velocity >= 0 for _, velocity in touches):
+            held += max(0, 2 * pressed - len(touches))
+    notes = lambda n: f"{n:,} note{'s' * (n != 1)}"
+    words = {
+        f"{notes(drums)} of drums (channel 10) left out": drums,
+        f"{notes(held)} never let go: the next of the key ends such a note, or the piece": held,
+    }
+    return [text for text, count in words.items() if count]
+
+
 def read_midi_score(path) -> Score:
     """`read_score` for MIDI: bars from its time signatures (4/4 where it has none), all channels but drums."""
     midi = parse_midi(path)
@@ -119,8 +136,8 @@ def read_midi_score(path) -> Score:
     )
     bars, last = midi_bars(midi), max((m[0] for m in midi.messages), default=0)
     ticks = np.unique([0, *(t for t, _ in midi.tempos if t < last), max(last, round(quarter), 1)])
-    names = [str(i + 1) for i in range(len(bars))]
-    return Score(notes, seconds(ticks), ticks / quarter, seconds(bars), names, Path(path).name, midi.words)
+    names, words = [str(i + 1) for i in range(len(bars))], (*midi.words, *left_open(midi))
+    return Score(notes, seconds(ticks), ticks / quarter, seconds(bars), names, Path(path).name, words)
 
 # %% ../../nbs/workshop/scores.ipynb #7e4870c9
 def visits(bars, names=None) -> list[str]:
@@ -215,8 +232,11 @@ def read_score(path) -> Score:
     if reader is None:
         raise UserError(f"{path}: a score ends in {', '.join(READERS)}, not in {path.suffix or 'nothing'}")
     score = reader(path)
-    if not len(on_keyboard(score.notes)):
-        raise UserError(f"{path} has no note on the keyboard (A0 to C8): there is nothing to lay on a recording")
+    if not (heard := len(on_keyboard(score.notes))):
+        said = f" ({'; '.join(score.words)})" if score.words else ""
+        raise UserError(f"{path} has no note on the keyboard (A0 to C8): there is nothing to lay on a recording{said}")
+    if outside := len(score.notes) - heard:
+        score = replace(score, words=(*score.words, f"outside the keyboard (A0 to C8), not listened for: {outside:,}"))
     hours = float(score.notes["offset_s"].max()) / 3600
     if hours > MAX_HOURS:
         raise UserError(
