@@ -83,14 +83,20 @@ def test_a_mixture_needs_something_to_draw_from():
 
 
 def test_what_was_heard_leaves_unsure_onsets_open():
-    """Of a note without a sure onset the batch says that it sounds, and nothing of where it begins; of scenes everything."""
+    """Of a note without a sure onset the batch says that it sounds, and nothing of where it begins; of a doubtful one
+    nothing; of scenes everything."""
     notes = as_notes([0.2, 0.6], [0.5, 1.0], [60, 64], 90, [0, 1])
     x = np.random.default_rng(0).uniform(-1, 0, (64, 352)).astype(np.float32)
     config = AnyConfig(crop_frames=64, crops=6, detune_share=0)
     heard, scenes = (Mixture({kind: [(x, notes)]}, config)(1) for kind in ("heard", "voice"))
-    assert (heard["told"] == 0).any() and (scenes["told"] == 1).all()
+    assert (heard["told_onset"] == 0).any() and (heard["told_frame"] == 1).all() and (scenes["told_onset"] == 1).all()
     assert heard["onset"].amax((1, 2)).min() > 0.5 and (heard["onset"] > 0).sum() * 2 == (scenes["onset"] > 0).sum()
     assert torch.equal(heard["frame"], scenes["frame"]) and heard["frame"].shape == heard["onset"].shape
+    maybe = np.concatenate([notes, as_notes([0.0], [1.2], [64], 90, [2])])
+    open_ = Mixture({"heard": [(x, maybe)]}, config)(1)
+    left = open_["told_frame"] == 0
+    assert left.any() and not (left & (heard["frame"] > 0)).any() and (open_["told_onset"][left] == 0).all()
+    assert torch.equal(open_["frame"], heard["frame"]) and torch.equal(open_["onset"], heard["onset"])
 
 
 def test_punctual_without_a_match_moves_nothing():

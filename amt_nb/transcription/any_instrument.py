@@ -20,7 +20,7 @@ from amt_nb.transcription.direct import (
     HarmonicConfig,
     HarmonicNet,
     direct_loss,
-    sure_onsets,
+    what_is_sure,
 )
 from .piano import choose_decoding, in_memory
 from .training import TrainConfig, Turn, fit
@@ -73,8 +73,8 @@ class AnyConfig:
 class Mixture:
     """step -> batch for `direct_loss`, each crop's source drawn by its share; a pure function of (seed, step).
 
-    sources: name -> list of (CQT (T, 352) in [−1, 1], notes). A source that is not there is left out. In 'heard' notes of
-    instrument 1 have no sure onset, see `sure_onsets`. noises: of `wear.noise_pictures`; without them no crop is noisy.
+    sources: name -> list of (CQT (T, 352) in [−1, 1], notes). A source that is not there is left out. In 'heard' an
+    instrument says how sure a note is, see `what_is_sure`. noises: of `wear.noise_pictures`; without them no crop is noisy.
     """
 
     def __init__(self, sources: dict, config: AnyConfig = AnyConfig(), seed: int = 0, noises=()):
@@ -86,7 +86,7 @@ class Mixture:
         self.spoil = Spoil(*worn)
         self.share = np.array(list(share.values())) / sum(share.values())
         told = {k: v if k == "heard" else [(x, as_one(notes)) for x, notes in v] for k, v in sources.items()}
-        given = dict(augment=AugmentConfig(detune_share=config.detune_share), instruments=2, by_rarity=False)
+        given = dict(augment=AugmentConfig(detune_share=config.detune_share), instruments=3, by_rarity=False)
         self.inner = DirectBatches(told, {k: 1 for k in self.names}, config.crop_frames, seed, **given)
 
     def __call__(self, step: int) -> dict:
@@ -95,7 +95,7 @@ class Mixture:
         crops = [self.inner.crop(self.names[k], rng) for k in drawn]
         for c in crops:
             c["cqt"] = spoiled(c["cqt"][0], rng, self.noises, self.spoil)[None]
-        return sure_onsets({k: torch.from_numpy(np.stack([c[k] for c in crops])) for k in crops[0]})
+        return what_is_sure({k: torch.from_numpy(np.stack([c[k] for c in crops])) for k in crops[0]})
 
 # %% ../../nbs/transcription/23_any_instrument.ipynb #96226409
 def corner(new, old):
