@@ -3,6 +3,9 @@
 import contextlib
 import io
 import os
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +86,21 @@ def test_what_is_broken_off_may_be_begun_again(folder, monkeypatch, error):
         assert shell(*words, "--force")[0] != 0
     code, _, err = shell(*words)
     assert code == 1 and "tune.mid is there already" in err and Path("tune.mid").read_bytes() == b"mine"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a signal of POSIX")
+def test_what_was_written_before_a_kill_is_its_own(folder):
+    words = ["transcribe", "tune.wav", "--csv", "--json", "--no-progress"]
+    script = """
+        import os, sys
+        from amt_nb.workshop import cli, midi
+        midi.midi_bytes = lambda *ignored, **named: os.kill(os.getpid(), 9)
+        cli.main(sys.argv[1:])
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script), *words], capture_output=True)
+    assert done.returncode == -9 and Path("tune.csv").exists() and not Path("tune.mid").exists()
+    code, _, err = shell(*words)
+    assert code == 0 and err == "" and Path("tune.mid").exists()
 
 
 def test_an_alignment_that_is_broken_off_may_be_begun_again(folder, monkeypatch):

@@ -48,24 +48,18 @@ def remember(paths, *sources) -> None:
             opened.write(lines)
 
 
-def _stamp(path):
-    "What changes when a file is written: its number on the disk, its time and its size; None where there is none."
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_ino, status.st_mtime_ns, status.st_size
-
-
 @contextlib.contextmanager
 def remembering(paths, *sources):
-    """Remembers those of the files `paths` that are written inside the block, however it ends: what was whole before a
-    full disk or Ctrl-C is this program's own too."""
-    before = {path: _stamp(path) for path in paths}
+    """Remembers each of the files `paths` as soon as `atomic_write` has written it inside the block: what was whole before
+    a full disk, Ctrl-C or `kill -9` is this program's own too."""
+    from amt_nb.workshop.files import TELL
+
+    wanted = set(map(Path, paths))
+    token = TELL.set(lambda path: remember([path], *sources) if path in wanted else None)
     try:
         yield
     finally:
-        remember([path for path, stamp in before.items() if _stamp(path) not in (None, stamp)], *sources)
+        TELL.reset(token)
 
 
 def is_own(path, *sources) -> bool:
