@@ -36,7 +36,7 @@ from ..workshop.records import origins, rounded, write_record
 from ..workshop.held_out import SplitConfig, book_split
 from ..workshop.recordings import CHOOSE, REPORT, Recording, digest, leaks
 from ..workshop.settings import UserError, fill, nearest, paths
-from ..workshop.sweep import Run, Sweep, carry_out, record_of, records_of, results
+from ..workshop.sweep import Run, Sweep, carry_out, record_of, results
 from ..workshop.transcription_model import TranscriptionModel
 from ..workshop.weights import save_weights
 
