@@ -8,6 +8,7 @@ import pytest
 import soundfile
 from hypothesis import given, settings as hypothesis_settings, strategies as st
 from amt_nb.alignment.align import align, as_score, at_any_pitch, in_words, jumps, retimed
+from amt_nb.workshop.grids import FPS
 from amt_nb.workshop.tuning import tuning_cents
 from amt_nb.workshop.scores import read_score
 from amt_nb.notes import as_notes, onset_roll, to_roll
@@ -369,13 +370,25 @@ def test_a_foreign_melody_is_not_believed():
     assert found.confidence.mean() < 0.05
 
 
-def test_a_segment_whose_sure_part_holds_no_event_is_no_segment(monkeypatch):
-    """Once the unsure ends are cut off nothing may be left of a segment; nothing is claimed of it, and nothing fails."""
+def test_other_music_is_claimed_neither_before_nor_after():
+    """Half a second of it at either end at most, with and without a pause between, and the piece keeps its notes."""
+    own, before, after = (heard(tune(n, seed=s)) for n, s in ((48, 21), (48, 22), (48, 23)))
+    for pause in (0, 100):
+        quiet = np.zeros((pause, 88), np.float32)
+        joined = [np.concatenate([b, quiet, o, quiet, a]) for b, o, a in zip(before, own, after)]
+        found = follow(*joined, tune(48, seed=21))
+        first, end = (len(before[0]) + pause) / FPS, (len(before[0]) + pause + len(own[0])) / FPS
+        assert len(found.edges) == 1
+        assert first - 0.5 < found.edges[0][0] < first + 1.5 and end - 1.5 < found.edges[0][1] < end + 0.5
+
+
+def test_a_segment_of_which_no_event_is_left_is_no_segment(monkeypatch):
+    """Once its ends are cut off nothing may be left of a segment; nothing is claimed of it, and nothing fails."""
     from amt_nb.alignment import refinement
 
     score = tune()
     sound, whole = heard(score), follow(*heard(score), score)
-    monkeypatch.setattr(refinement, "without_ends", lambda edges, sure: [(a + 5, a + 6) for a, _ in edges])
+    monkeypatch.setattr(refinement, "without_ends", lambda edges, nats: [(a + 5, a + 6) for a, _ in edges])
     bare = refinement.refined_map(whole.time_map(), *sound, score)
     assert len(whole.segments) == 1 and not bare.segments
     assert not bare.confidence.any() and len(bare.score_s) == len(whole.score_s)

@@ -17,7 +17,7 @@ import numpy as np
 
 from .jump_dtw import PathConfig, deviation, gains, recording_cells, recording_side, scaled_penalties
 from .jump_dtw import score_cells, score_side
-from .refinement import SURE, Followed, follow, follow_part, worth_most
+from .refinement import SURE, Followed, follow, follow_part, likeliest
 from ..notes import check_notes, empty_notes, on_keyboard, sort_notes
 from ..transcription.transcribe import activations, load_model
 from ..workshop.audio import AudioBlocks, audio_blocks, prepare_wave
@@ -84,12 +84,12 @@ def at_any_pitch(frames, onsets, notes, config: PathConfig = PathConfig()) -> tu
     tried = {semitones: follow(frames, onsets, moved(notes, semitones), config)}
     if semitones and tried[semitones].confidence.mean() < SURE:
         tried[0] = follow(frames, onsets, notes, config)
-    found = worth_most(list(tried.values()))
+    found = likeliest(list(tried.values()))
     shorter_s = min(len(frames) / FPS, float(notes["offset_s"].max()))
     if found.confidence.sum() / FPS < UNSURE * shorter_s:
         for k in pitches_of_a_part(frames, onsets, notes, config):
             tried.setdefault(k, follow_part(frames, onsets, moved(notes, k), config))
-        found = worth_most(list(tried.values()))
+        found = likeliest(list(tried.values()))
     return found, next(k for k, some in tried.items() if some is found)
 
 # %% ../../nbs/alignment/38_align.ipynb #949f6b90

@@ -18,8 +18,7 @@ import numpy as np
 
 from ..alignment.align import WEIGHTS, clock, heard_in_tune
 from ..alignment.jump_dtw import PathConfig, deviation, recording_cells, score_cells, segments_of, sides
-from ..alignment.refinement import detected_onsets, expected_onsets, explained, frames_of, logistic
-from ..alignment.refinement import placed_segments
+from ..alignment.refinement import detected_onsets, expected_onsets, placed_segments
 from amt_nb.sheet.page_score import (
     BAR_S,
     EVENT,
@@ -31,6 +30,7 @@ from amt_nb.sheet.page_score import (
     read_as,
     signature,
 )
+from ..workshop.confidence import explained, frames_of, logistic
 from ..workshop.grids import FPS, PITCH_MIN
 from ..workshop.settings import Real, Whole
 from ..workshop.threads import products_on_one_core
