@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['EXPLAINED_S', 'FOUND_S', 'CURVE', 'SUREST', 'LAPSES', 'CHANCE_FRAMES', 'MOST_NATS', 'AGAINST_NATS', 'LEAST_NATS',
-           'around', 'met', 'both_ways', 'share', 'explained', 'frames_of', 'inside_of', 'seconds_for_a_jump',
-           'weighed', 'logistic', 'witnesses', 'lapse', 'confidence_of', 'evidence_of', 'others_first', 'without_ends']
+           'SILENCE_S', 'around', 'met', 'both_ways', 'share', 'explained', 'frames_of', 'inside_of',
+           'seconds_for_a_jump', 'weighed', 'logistic', 'witnesses', 'lapse', 'confidence_of', 'evidence_of',
+           'others_first', 'without_ends']
 
 # %% ../../nbs/workshop/confidence.ipynb #c0nf0004
 import numpy as np
@@ -122,6 +123,7 @@ def confidence_of(detected, expected, edges) -> np.ndarray:
 # %% ../../nbs/workshop/confidence.ipynb #c0nf0015
 CHANCE_FRAMES = -145, -67, 67, 145  # a score displaced by so much explains what chance explains
 MOST_NATS, AGAINST_NATS, LEAST_NATS = 5.0, 20.0, 6.0  # that a frame may tell, that must tell against an end, for it
+SILENCE_S = 3.0  # without an onset at an end of a segment, more is not of the piece
 
 
 def evidence_of(detected, expected, edges) -> np.ndarray:
@@ -138,10 +140,15 @@ def evidence_of(detected, expected, edges) -> np.ndarray:
 
 
 def others_first(nats) -> int:
-    """How many frames at the beginning of `nats` (T,) are other music: none unless they tell against the score."""
+    """How many frames at the beginning of `nats` (T,) are other music, or a silence of more than SILENCE_S.
+
+    None unless they tell against the score; of the silence half a second stays."""
+    quiet = int(np.r_[np.flatnonzero(nats), len(nats)][0])
     sums = np.r_[0.0, np.cumsum(nats)]
     sums = sums[: sums.argmax() + 1]
-    return int(np.flatnonzero(sums <= sums.min() + LEAST_NATS)[-1]) if sums.min() < -AGAINST_NATS else 0
+    if sums.min() < -AGAINST_NATS:
+        return int(np.flatnonzero(sums <= sums.min() + LEAST_NATS)[-1])
+    return quiet - FPS // 2 if quiet > SILENCE_S * FPS else 0
 
 
 def without_ends(edges, nats) -> list[tuple[float, float]]:
