@@ -30,7 +30,7 @@ from amt_nb.sheet.page_score import (
     read_as,
     signature,
 )
-from ..workshop.confidence import explained, frames_of, logistic
+from ..workshop.confidence import explained, inside_of, logistic
 from ..workshop.grids import FPS, PITCH_MIN
 from ..workshop.settings import Real, Whole
 from ..workshop.threads import products_on_one_core
@@ -331,9 +331,7 @@ class PageAlignment:
 
 def page_confidence(onsets, segments, edges, notes) -> np.ndarray:
     """Probability (T,) that each frame is put into the right bar; onsets: (T, 88) on white keys. Outside of all edges 0."""
-    detected, inside = detected_onsets(onsets), np.zeros(len(onsets), bool)
-    for edge in edges:
-        inside[frames_of(edge)] = True
+    detected, inside = detected_onsets(onsets), inside_of(edges, len(onsets))
     expected = expected_onsets(segments, notes, len(onsets))
     return np.where(inside, logistic([explained(detected, expected, s) for s in CONFIDENCE_S], CONFIDENCE), 0.0)
 

@@ -124,11 +124,8 @@ def pick_heads(scores: dict[int, np.ndarray]) -> list[tuple[int, int, int]]:
     return out
 
 # %% ../../nbs/sheet/52_noteheads.ipynb #c561e470
-CLEFS, CELL, LEFT = (
-    ("treble", "bass"),
-    4,
-    45,
-)  # columns of a strip in one cell, and in the width of the clef at the left
+CLEFS = "treble", "bass"
+CELL, LEFT = 4, 45  # columns of a strip in one cell, and in the width of the clef at the left
 BOTTOM_LINE = {"treble": 30, "bass": 18}  # diatonic steps of E4 and G2
 
 
