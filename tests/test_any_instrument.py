@@ -12,8 +12,9 @@ from amt_nb.transcription.direct import HarmonicConfig, HarmonicNet
 from amt_nb.transcription.transcribe import load_model, transcribe, weights_file
 from amt_nb.workshop.decoding import DecodeConfig
 from amt_nb.workshop.expression import render_expressive
+from amt_nb.workshop.modelled_piano import hammered
 from amt_nb.workshop.scenes import KINDS, Scene
-from amt_nb.workshop.settings import UserError
+from amt_nb.workshop.settings import fill, UserError
 from amt_nb.workshop.singing import Singer, sing
 from amt_nb.workshop.strings import drawn_plucked, pluck, Plucked, plucked_until
 from amt_nb.workshop.wear import noise_pictures, Spoil, spoiled
@@ -80,6 +81,32 @@ def test_a_mixture_needs_something_to_draw_from():
         Mixture({}, AnyConfig())
     with pytest.raises(UserError, match="any_shares"):
         AnyConfig(shares=(1.0,))
+
+
+def test_what_is_given_to_a_mixture_teaches_or_is_refused():
+    """A source without a share was left out without a word once, and what had been heard taught nothing."""
+    x, notes = np.full((64, 352), -1, np.float32), as_notes([0.2], [0.5], [60], 90)
+    some = {"voice": [(x, notes)], "heard": [(x, notes)]}
+    assert set(Mixture(some, AnyConfig(crop_frames=64)).names) == set(some)
+    with pytest.raises(UserError, match="'heard' would teach nothing"):
+        Mixture(some, AnyConfig(ingredients=("voice",), shares=(1.0,)))
+    with pytest.raises(UserError, match="'heard' would teach nothing"):
+        Mixture(some, AnyConfig(ingredients=("voice", "heard"), shares=(1.0, 0.0)))
+    for size in ("demo", "paper"):
+        given = fill(AnyConfig, size, "any")
+        assert set(given.ingredients) == set(AnyConfig().ingredients) and min(given.shares) > 0
+
+
+def test_no_two_modelled_pianos_are_alike_and_their_times_are_exact():
+    notes = as_notes([0.3, 0.9, 1.6], [0.8, 1.4, 1.9], [48, 60, 95], [40, 80, 120])
+    waves = [hammered(notes, 2.5, None, seed) for seed in range(4)]
+    assert all(len(w) == 40000 and np.isfinite(w).all() and np.isclose(np.abs(w).max(), 0.5) for w in waves)
+    spectra = [np.abs(np.fft.rfft(w[4800:12800])) for w in waves]
+    likeness = np.corrcoef([np.log(s + 1e-6) for s in spectra])
+    assert likeness[np.triu_indices(4, 1)].max() < 0.95
+    for w in waves:
+        assert np.abs(w[:4790]).max() < 1e-3 < np.abs(w[4800:4960]).max()
+    assert len(hammered(as_notes([0.0, 9.0], [1.0, 10.0], [21, 108], 1), 0.5)) == 8000  # beyond the end: nothing
 
 
 def test_what_was_heard_leaves_unsure_onsets_open():

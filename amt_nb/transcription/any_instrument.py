@@ -49,15 +49,16 @@ class AnyConfig:
         "string",
         "picked",
         "bowed",
+        "modelled",
         "heard",
     )
     # of each in a batch, to be scaled to 1
-    shares: Reals[0, 1000] = (1.8, 2.4, 0.8, 0.4, 1.2, 1.5, 0.3, 1.7, 0.7, 1.9, 1.7, 1.0, 1.1, 3.0)
+    shares: Reals[0, 1000] = (1.8, 1.6, 0.7, 0.4, 1.2, 1.2, 0.3, 1.3, 0.6, 1.2, 1.6, 1.0, 1.2, 2.4, 2.5)
     crop_frames: Whole[2, 256] = 160
     crops: Whole[1, 10**4] = 8  # a batch
     detune_share: Real[0, 1] = 0.25  # crops out of tune by a bin, beyond the scenes' own tunings
     telephone_share: Real[0, 1] = 0.12  # crops through a telephone
-    noise_share: Real[0, 1] = 0.4  # crops with noise or hum
+    noise_share: Real[0, 1] = 0.3  # crops with noise or hum
     noise_from_db: Real[0, 200] = 24.0  # the loudest, below the crop's level
     noise_to_db: Real[0, 200] = 60.0
     width: Whole[1, 4096] = 48
@@ -73,12 +74,14 @@ class AnyConfig:
 class Mixture:
     """step -> batch for `direct_loss`, each crop's source drawn by its share; a pure function of (seed, step).
 
-    sources: name -> list of (CQT (T, 352) in [−1, 1], notes). A source that is not there is left out. In 'heard' an
-    instrument says how sure a note is, see `what_is_sure`. noises: of `wear.noise_pictures`; without them no crop is noisy.
-    """
+    sources: name -> list of (CQT (T, 352) in [−1, 1], notes). An ingredient without a source is left out; UserError for a
+    source that no share would draw. In 'heard' an instrument says how sure a note is, see `what_is_sure`. noises: of
+    `wear.noise_pictures`; without them no crop is noisy."""
 
     def __init__(self, sources: dict, config: AnyConfig = AnyConfig(), seed: int = 0, noises=()):
         share = {k: s for k, s in zip(config.ingredients, config.shares) if s and sources.get(k)}
+        if unused := sorted(k for k, some in sources.items() if some and k not in share):
+            raise UserError(f"any: {unused[0]!r} would teach nothing: any_ingredients and any_shares give it no share")
         if not share:
             raise UserError(f"any: there is none of {', '.join(config.ingredients)} to learn from")
         self.names, self.crops, self.seed, self.noises = list(share), config.crops, seed, noises
