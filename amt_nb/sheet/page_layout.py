@@ -6,8 +6,8 @@
 __all__ = ['TILE', 'LARGEST_SPACE', 'SMALLEST_SPACE', 'THICKEST_LINE', 'ink_of', 'staff_spaces', 'without_blots', 'in_windows',
            'filled_boxes', 'strip_means', 'page_slope', 'LevelPage', 'level_page', 'sheared', 'at_rows', 'comb',
            'follow', 'staff_tracks', 'Staff', 'ink_along', 'fitted', 'top_line', 'lines_off', 'extent', 'find_staves',
-           'whole_staff', 'overlap', 'runs', 'joining', 'widened', 'find_systems', 'regions', 'column_cover',
-           'ink_beside', 'bar_lines', 'repeat_dots', 'dots_at', 'read_systems', 'longest_staff']
+           'whole_staff', 'overlap', 'runs', 'joining', 'widened', 'joined', 'line_at_left', 'find_systems', 'regions',
+           'column_cover', 'ink_beside', 'bar_lines', 'repeat_dots', 'dots_at', 'read_systems', 'longest_staff']
 
 # %% ../../nbs/sheet/51_page_layout.ipynb #b99fc554
 from dataclasses import dataclass
@@ -346,30 +346,44 @@ def widened(ink: np.ndarray) -> np.ndarray:
     return out
 
 
-def find_systems(ink: np.ndarray, staves: list[Staff]) -> list[list[Staff]]:
-    """Staves played together: joined at two places or more, or by a line at their left end. Chapter 51.
+def joined(ink: np.ndarray, upper: Staff, lower: Staff) -> bool:
+    """Whether bar lines go through the gap between two staves: ink fills it at two places or more. Chapter 51."""
+    columns = joining(ink, upper, lower)
+    return len(runs(columns, lower.space)) >= 2 and columns[-1] > max(upper.x0, lower.x0) + 3 * lower.space
 
-    A line at the left alone may be a dirty border: it joins only staves that are hardly farther apart than the others."""
+
+def line_at_left(ink: np.ndarray, upper: Staff, lower: Staff) -> tuple[float, float, float]:
+    """(share of the gap that a line at the left end of two staves fills, share of 2 spaces that it fills above, below)."""
+    x0, space = max(upper.x0, lower.x0), upper.space
+    near = np.arange(max(0, round(x0 - 0.6 * space)), min(ink.shape[1], round(x0 + 0.6 * space) + 1))
+    above, below = upper.top[x0] - np.array([2.7, 0.7]) * space, lower.bottom[x0] + np.array([0.7, 2.7]) * space
+    ends = ((upper.bottom[x0], lower.top[x0]), above, below)
+    parts = [widened(ink[max(0, int(first)) : max(0, int(last) + 1), near]) for first, last in ends]
+    return tuple(float(part.mean(0).max()) if len(part) else 0.0 for part in parts)
+
+
+def find_systems(ink: np.ndarray, staves: list[Staff]) -> list[list[Staff]]:
+    """Staves played together: joined at two places or more, or by a line at their left end, which is no dirty border: it
+    stops with them, or they are hardly farther apart than others. Less than half a staff alone is no system. Chapter 51."""
     pairs, out = list(zip(staves, staves[1:])), [[staff] for staff in staves[:1]]
-    away = [b.middle - a.middle for a, b in pairs]
-    columns = [joining(ink, a, b) for a, b in pairs]
-    starts = [max(a.x0, b.x0) for a, b in pairs]
-    sure = [len(runs(c, b.space)) >= 2 and c[-1] > x0 + 3 * b.space for c, x0, (_, b) in zip(columns, starts, pairs)]
+    away, sure = [b.middle - a.middle for a, b in pairs], [joined(ink, a, b) for a, b in pairs]
     most = 1.25 * np.median([d for d, one in zip(away, sure) if one] or [np.inf])
-    for c, x0, (_, staff), d, one in zip(columns, starts, pairs, away, sure):
-        if one or (len(c) and c[0] < x0 + staff.space and d < most):
-            out[-1].append(staff)
-        else:
-            out.append([staff])
-    return out
+    for i, (a, b) in enumerate(pairs):
+        gap, above, below = line_at_left(ink, a, b)
+        stops = above < 0.3 and (below < 0.3 or sure[i + 1 : i + 2] == [True])
+        together = sure[i] or (gap > 0.5 and away[i] < most) or (gap > 0.93 and stops)
+        out = [*out[:-1], [*out[-1], b]] if together else [*out, [b]]
+    wide = max((s.x1 - s.x0 for system in out for s in system if len(system) > 1), default=0)
+    return [system for system in out if len(system) > 1 or 2 * (system[0].x1 - system[0].x0) > wide]
 
 # %% ../../nbs/sheet/51_page_layout.ipynb #405404e0
-def regions(system: list[Staff]) -> list[tuple[np.ndarray, np.ndarray, bool]]:
-    """[(upper rows, lower rows, is a staff)] of a system's staves and the gaps between them, from the top."""
+def regions(ink: np.ndarray, system: list[Staff]) -> list[tuple[np.ndarray, np.ndarray, bool]]:
+    """[(upper rows, lower rows, is a staff)] of a system's staves and the gaps between them, from the top; of three staves
+    without a gap that no bar line crosses: below a singer's staff. Chapter 51."""
     out = []
     for staff, below in zip(system, [*system[1:], None]):
         out.append((staff.top, staff.bottom, True))
-        if below is not None:
+        if below is not None and (len(system) == 2 or joined(ink, staff, below)):
             out.append((staff.bottom, below.top, False))
     return out
 
@@ -383,7 +397,7 @@ def column_cover(ink: np.ndarray, system: list[Staff]) -> tuple[np.ndarray, np.n
     lowest, mean = np.zeros(len(columns)), np.zeros(len(columns))
     for lean in range(-4, 5, 2):
         shares, heights = [], []
-        for top, bottom, is_staff in regions(system):
+        for top, bottom, is_staff in regions(ink, system):
             rows = np.linspace(top, bottom, max(2, round(float(np.median(bottom - top))) + 1))
             moved = np.round(columns + lean * ((rows - upper) / (lower - upper) - 0.5)).astype(int)
             rows = np.clip(np.round(rows).astype(int), 0, len(ink) - 1)
@@ -401,7 +415,7 @@ def ink_beside(ink: np.ndarray, system: list[Staff]) -> tuple[np.ndarray, np.nda
     """(left, right) share (W,) of ink half a space beside each column, staff lines not counted: stems have heads there."""
     space = system[0].space
     rows = []
-    for top, bottom, is_staff in regions(system):
+    for top, bottom, is_staff in regions(ink, system):
         if is_staff:
             rows += [top + (k + part) * space for k in range(4) for part in (0.35, 0.5, 0.65)]
         else:
