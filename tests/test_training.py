@@ -503,3 +503,20 @@ def test_importing_training_leaves_heavy_modules_out():
         n.module.split(".")[0] for n in top if isinstance(n, ast.ImportFrom)
     }
     assert not names & {"lightning", "lightning_fabric", "matplotlib", "tqdm", "safetensors"} and "torch" in names
+
+
+@pytest.mark.parametrize("times, said", [(46.0, True), (0.7, False)])
+def test_bfloat16_that_a_processor_imitates_is_said(monkeypatch, times, said):
+    """A step took twelve seconds instead of one, and nothing told why."""
+    monkeypatch.setattr(training, "bfloat16_slowdown", lambda: times)
+    with warnings.catch_warnings(record=True) as words:
+        warnings.simplefilter("always")
+        make_fabric(TrainConfig(accelerator="cpu", precision="bf16-mixed"))
+        make_fabric(TrainConfig(accelerator="cpu", precision="32-true"))
+    told = [str(w.message) for w in words if "imitates bfloat16" in str(w.message)]
+    assert told == (
+        [
+            "train_precision bf16-mixed: this processor imitates bfloat16: a product takes 46 times as long as with 32-true"
+        ]
+        * said
+    )

@@ -12,6 +12,7 @@ import math
 import os
 import signal
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -21,7 +22,7 @@ import torch
 from torch import nn
 
 from ..workshop.checkpoints import catch_stop
-from ..workshop.devices import device_of
+from ..workshop.devices import bfloat16_slowdown, device_of
 from ..workshop.files import jsonable
 from ..workshop.prefetch import Meter, prefetch
 from ..workshop.runs import History, Log, agree, keep_best, only_run, resume_run, save_average, save_run, seeded
@@ -170,6 +171,9 @@ def make_fabric(config: TrainConfig):
     if precision == "auto":
         precision = "bf16-mixed" if cuda and torch.cuda.is_bf16_supported() else "32-true"
     accelerator = "cpu" if config.accelerator == "auto" and not cuda else config.accelerator
+    if precision == "bf16-mixed" and accelerator == "cpu" and (times := bfloat16_slowdown()) > 3:
+        slow = f"this processor imitates bfloat16: a product takes {times:.0f} times as long as with 32-true"
+        warnings.warn(f"train_precision bf16-mixed: {slow}", stacklevel=2)
     devices, nodes = processes(config)
     strategy = "ddp" if config.strategy == "auto" and devices * nodes > 1 else config.strategy
     given = dict(accelerator=accelerator, devices=devices, num_nodes=nodes, strategy=strategy, precision=precision)
