@@ -11,14 +11,15 @@ from amt_nb.alignment.align import align, as_score, at_any_pitch, in_words, jump
 from amt_nb.workshop.grids import FPS
 from amt_nb.workshop.tuning import tuning_cents
 from amt_nb.workshop.scores import read_score
-from amt_nb.notes import as_notes, onset_roll, to_roll
+from amt_nb.notes import as_notes, onset_roll, sort_notes, to_roll
 from amt_nb.workshop.midi import read_midi, write_midi
 from amt_nb.alignment.jump_dtw import jump_path, PathConfig, segments_of
-from amt_nb.alignment.refinement import follow
+from amt_nb.alignment.refinement import follow, refined_map
 from amt_nb.workshop.scores import extrapolate
 from amt_nb.workshop.cli import main
 from amt_nb.workshop.settings import fill, UserError
 from amt_nb.workshop.synth import render
+from amt_nb.workshop.time_maps import points_to_map
 
 
 def tune(n=48, seed=5, step=0.35):
@@ -380,6 +381,38 @@ def test_other_music_is_claimed_neither_before_nor_after():
         first, end = (len(before[0]) + pause) / FPS, (len(before[0]) + pause + len(own[0])) / FPS
         assert len(found.edges) == 1
         assert first - 0.5 < found.edges[0][0] < first + 1.5 and end - 1.5 < found.edges[0][1] < end + 0.5
+
+
+def test_a_segment_that_is_other_music_is_left_out():
+    """Twelve seconds of other music after a piece, laid on a place of its score by a jump."""
+    own, after = (heard(tune(n, seed=s)) for n, s in ((96, 21), (48, 22)))
+    joined, end = [np.concatenate(rolls) for rolls in zip(own, after)], len(own[0]) / FPS
+    at = np.arange(0, len(joined[0]) / FPS, 0.1)
+    rough = points_to_map(at, np.where(at < end, at, 5 + at - end))
+    found = refined_map(rough, *joined, tune(96, seed=21))
+    assert len(rough.jumps()) == 1 == len(found.edges) and abs(found.edges[0][1] - end) < 0.5
+
+
+def test_a_soft_run_at_the_end_that_the_model_hardly_hears_stays(monkeypatch):
+    """Of its 26 notes two are found, and three resonances are taken for onsets: what is heard is not other music.
+
+    In the piece before it one note in eight is missed or wrong."""
+    from amt_nb.workshop import confidence
+
+    score = tune(96, seed=21)
+    end_s = float(score["onset_s"].max()) + 0.4
+    onset = end_s + 0.08 * np.arange(26)
+    run = as_notes(onset, onset + 0.07, 66 + np.arange(26))
+    chord = as_notes(np.full(3, onset[-1] + 1), np.full(3, onset[-1] + 2), np.array([45, 52, 60]))
+    faint, false = run[[9, 19]], as_notes(onset[1::6] + 0.04, onset[1::6] + 0.3, np.full(5, 50))[:3]
+    whole, inexact = sort_notes(np.concatenate([score, run, chord])), score.copy()
+    inexact["pitch"][::8] += 7
+    frames, onsets = heard(sort_notes(np.concatenate([inexact, faint, false, chord])))
+    at = np.arange(0, len(frames) / FPS, 0.1)
+    ends = lambda: refined_map(points_to_map(at, at), frames, onsets, whole).edges[-1][1]
+    assert ends() > onset[-1] + 1
+    monkeypatch.setattr(confidence, "added_up", lambda nats: np.r_[0.0, np.cumsum(nats.sum(0))])
+    assert ends() < onset[3]  # were every note that is not found to count
 
 
 def test_a_segment_of_which_no_event_is_left_is_no_segment(monkeypatch):

@@ -17,8 +17,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 from .jump_dtw import PathConfig, first_path, local_tempo, onset_evidence, recording_cells
 from .jump_dtw import path_of_a_part, paths_inside, score_cells, segments_of, thinned
 from ..notes import on_keyboard, sort_notes
-from ..workshop.confidence import CURVE, both_ways, confidence_of, evidence_of, frames_of, logistic
-from ..workshop.confidence import without_ends, witnesses
+from ..workshop.confidence import AGAINST_NATS, CURVE, both_ways, confidence_of, evidence_of, frames_of
+from ..workshop.confidence import logistic, without_ends, witnesses
 from ..workshop.decoding import parabola_peak
 from ..workshop.grids import FPS, N_KEYS, PITCH_MIN
 from ..workshop.scores import extrapolate
@@ -213,26 +213,34 @@ LEAST_BELIEF = 0.15  # a segment with less is left out
 JUMP_NATS = 8.0  # evidence that a jump must bring: it leads to one place of three thousand
 
 
-def believed(found, edges, detected, notes) -> list[tuple]:
-    """The (segment, edges) that have more than one event and a mean probability of at least LEAST_BELIEF."""
+def believed(found, edges, detected, notes) -> tuple[list, np.ndarray]:
+    """((segment, edges) that have more than one event and a mean probability of at least LEAST_BELIEF, where their notes
+    are expected (T, 88) bool)."""
     pairs = [(s, e) for s, e in zip(found, edges) if len(s.frame) > 1]
     expected = expected_onsets([s for s, _ in pairs], notes, len(detected))
     belief = logistic(witnesses(both_ways(detected, expected), [e for _, e in pairs]), CURVE)
-    return [(s, e) for s, e in pairs if len(belief[frames_of(e)]) and belief[frames_of(e)].mean() >= LEAST_BELIEF]
+    kept = [(s, e) for s, e in pairs if len(belief[frames_of(e)]) and belief[frames_of(e)].mean() >= LEAST_BELIEF]
+    return kept, expected if len(kept) == len(pairs) else expected_onsets([s for s, _ in kept], notes, len(detected))
 
 
-def without_others(pairs, detected, notes) -> tuple[list, float]:
-    """((segment, edges) without ends at which something else is played, evidence for them in nats, jumps paid for).
+def without_others(pairs, expected, detected, notes) -> tuple[list, np.ndarray, float]:
+    """((segment, edges) without what is other music, where their notes are expected, evidence for them in nats).
 
-    As for `believed`. Once more with the shares of what is left, for ends that are long belie them."""
-    nats = np.zeros(len(detected))
+    As from `believed`. Ends are cut off at which something else is played; of what is left less than JUMP_NATS is none of
+    it, and of a whole segment what tells AGAINST_NATS against the score. Once more with the shares of what is left, for
+    ends that are long belie them."""
     for _ in range(2):
-        edges, expected = [e for _, e in pairs], expected_onsets([s for s, _ in pairs], notes, len(detected))
-        nats = evidence_of(detected, expected, edges) if pairs else nats
+        edges = [e for _, e in pairs]
+        nats = evidence_of(detected, expected, edges)
         cut = [(s.cut(*e), e) for (s, _), e in zip(pairs, without_ends(edges, nats))]
-        pairs = [(s, e) for s, e in cut if len(s.frame) > 1]  # an end may hold all there was
-    told = sum(float(nats[frames_of(e)].sum()) for _, e in pairs)
-    return pairs, told - JUMP_NATS * max(len(pairs) - 1, 0)
+        whole, left = (np.array([nats[:, frames_of(e)].sum() for _, e in which]) for which in (pairs, cut))
+        some = np.array([len(s.frame) > 1 for s, _ in cut], bool)  # an end may hold all there was
+        kept = some & (left > np.where(np.isclose(left, whole), -AGAINST_NATS, JUMP_NATS))
+        pairs, told = [pair for pair, keep in zip(cut, kept) if keep], float(left[kept].sum())
+        if [e for _, e in pairs] == edges:
+            break
+        expected = expected_onsets([s for s, _ in pairs], notes, len(detected))
+    return pairs, expected, told - JUMP_NATS * max(len(pairs) - 1, 0)
 
 # %% ../../nbs/alignment/36_refinement.ipynb #52b2ca78
 @dataclass(frozen=True, eq=False)
@@ -334,9 +342,9 @@ def refined(frames, onsets, notes, path, jumped, cells, config: PathConfig = Pat
     """
     detected = detected_onsets(onsets)
     kept = believed(*placed_segments(frames, onsets, notes, path, jumped, cells, config), detected, notes)
-    kept, told = without_others(kept, detected, notes)
+    kept, expected, told = without_others(*kept, detected, notes)
     found, edges = [s for s, _ in kept], [e for _, e in kept]
-    sure = confidence_of(detected, expected_onsets(found, notes, len(frames)), edges)
+    sure = confidence_of(detected, expected, edges)
     return replace(rows_of(found, edges, sure, float(notes["offset_s"].max())), evidence=told)
 
 

@@ -6,7 +6,7 @@
 __all__ = ['EXPLAINED_S', 'FOUND_S', 'CURVE', 'SUREST', 'LAPSES', 'CHANCE_FRAMES', 'MOST_NATS', 'AGAINST_NATS', 'LEAST_NATS',
            'SILENCE_S', 'around', 'met', 'both_ways', 'share', 'explained', 'frames_of', 'inside_of',
            'seconds_for_a_jump', 'weighed', 'logistic', 'witnesses', 'lapse', 'confidence_of', 'evidence_of',
-           'others_first', 'without_ends']
+           'added_up', 'others_first', 'without_ends']
 
 # %% ../../nbs/workshop/confidence.ipynb #c0nf0004
 import numpy as np
@@ -127,37 +127,51 @@ SILENCE_S = 3.0  # without an onset at an end of a segment, more is not of the p
 
 
 def evidence_of(detected, expected, edges) -> np.ndarray:
-    """Nats (T,) by which the onsets of each frame are likelier if the score is played there than by chance.
+    """Nats (2, T) by which the onsets heard in each frame, and the notes of the score, are likelier if the score is
+    played there than by chance.
 
-    As for `confidence_of`. The shares explained and found are those of all segments together."""
+    As for `confidence_of`. The shares explained and found are those of all segments together; both rows of a frame
+    added up tell MOST_NATS at most."""
     inside, ways = inside_of(edges, len(detected)), both_ways(detected, expected)
     shares = lambda ways: (ways[:, 1, inside].sum(1) + 1) / (ways[:, 0, inside].sum(1) + 2)
     displaced = (np.roll(expected, by, 0) for by in CHANCE_FRAMES)
     chance = np.mean([shares(both_ways(detected, other)) for other in displaced], 0)
     own = np.maximum(shares(ways), chance)
-    nats = np.log(own / chance) @ ways[:, 1] + np.log((1 - own) / (1 - chance)) @ (ways[:, 0] - ways[:, 1])
-    return nats.clip(-MOST_NATS, MOST_NATS)
+    hit, miss = (np.log(a / b)[:, None] for a, b in ((own, chance), (1 - own, 1 - chance)))
+    nats = hit * ways[:, 1] + miss * (ways[:, 0] - ways[:, 1])
+    return nats * (MOST_NATS / np.maximum(np.abs(nats.sum(0)), MOST_NATS))
+
+
+def added_up(nats) -> np.ndarray:
+    """Nats (T + 1,) told in the first 0..T frames of `nats` (2, T).
+
+    Notes that are not found tell as much against the score as what is heard there: all they can if none of it is
+    explained, or if nothing is heard, none if it speaks for the score."""
+    heard, found, loud = np.pad(np.cumsum([*nats, np.abs(nats[0])], 1), ((0, 0), (1, 0)))
+    against = np.where(loud > 0, (-heard / np.maximum(loud, 1e-9)).clip(0, 1), 1.0)
+    return heard + np.where(found < 0, against, 1.0) * found
 
 
 def others_first(nats) -> int:
-    """How many frames at the beginning of `nats` (T,) are other music, or a silence of more than SILENCE_S.
+    """How many frames at the beginning of `nats` (2, T) are other music, or a silence of more than SILENCE_S.
 
     None unless they tell against the score; of the silence half a second stays."""
-    quiet = int(np.r_[np.flatnonzero(nats), len(nats)][0])
-    sums = np.r_[0.0, np.cumsum(nats)]
-    sums = sums[: sums.argmax() + 1]
+    quiet = int(np.r_[np.flatnonzero(nats.any(0)), nats.shape[1]][0])
+    sums, whole = added_up(nats), np.r_[0.0, np.cumsum(nats.sum(0))]
+    rise = whole if whole.max() > LEAST_NATS else whole - np.minimum.accumulate(whole)
+    sums = sums[: rise.argmax() + 1]  # the piece lies behind, and may be less than what lies before
     if sums.min() < -AGAINST_NATS:
         return int(np.flatnonzero(sums <= sums.min() + LEAST_NATS)[-1])
     return quiet - FPS // 2 if quiet > SILENCE_S * FPS else 0
 
 
 def without_ends(edges, nats) -> list[tuple[float, float]]:
-    """Edges (frames) of segments, without the ends at which something else is played; nats (T,): of `evidence_of`."""
+    """Edges (frames) of segments, without the ends at which something else is played; nats (2, T): of `evidence_of`."""
     out = []
     for first, end in edges:
         mine = frames_of((first, end))
-        ahead = others_first(nats[mine])
-        after = others_first(nats[mine][ahead:][::-1])
-        start, stop = mine.start + ahead - 0.5, min(mine.stop, len(nats)) - after - 0.5
+        ahead = others_first(nats[:, mine])
+        after = others_first(nats[:, mine][:, ahead:][:, ::-1])
+        start, stop = mine.start + ahead - 0.5, min(mine.stop, nats.shape[1]) - after - 0.5
         out.append((start if ahead else first, stop if after else end))
     return out
