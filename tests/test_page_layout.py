@@ -7,6 +7,7 @@ import pytest
 
 from amt_nb.sheet.noteheads import read_page
 from amt_nb.sheet.page_layout import filled_boxes
+from amt_nb.sheet.page_score import page_score
 from amt_nb.workshop.old_scans import scanned
 from amt_nb.workshop.pages import FILLED
 from amt_nb.workshop.settings import UserError
@@ -171,3 +172,34 @@ def test_filled_boxes_are_those_that_a_plain_search_finds():
                 if ink[r : r + h, c : c + w].all():
                     expected[max(0, r - 2) : r + h + 2, max(0, c - 2) : c + w + 2] = True
         assert (filled_boxes(ink, h, w) == expected).all()
+
+
+ENDINGS = """**kern\t**kern
+*>[A,A1,A,A2]\t*>[A,A1,A,A2]
+*clefF4\t*clefG2
+*M4/4\t*M4/4
+*>A\t*>A
+=1\t=1
+{0}=2\t=2
+{0}=3\t=3
+*>A1\t*>A1
+{0}=4:|!\t=4:|!
+*>A2\t*>A2
+{0}=5\t=5
+{0}==\t==
+*-\t*-
+"""
+
+
+@pytest.mark.parametrize("font", ["Leipzig", "Petaluma"])
+def test_the_bracket_of_a_first_ending_is_read_and_leads_to_the_second(tmp_path, font):
+    engraving = pytest.importorskip("amt_nb.sheet.engraving")
+    pytest.importorskip("verovio")
+    path = tmp_path / "twice.krn"
+    path.write_text(ENDINGS.format("".join(f"4C\t4{note}\n" for note in "cegb")))
+    made = engraving.engrave(path, engraving.PageStyle(font=font))
+    found = read_page(engraving.page_image(made.drawings[0]))
+    for kind in ("ending_1", "ending_2", "repeat_end"):
+        drawn, read = (page.signs["x"][page.signs["kind"] == kind] for page in (made.pages[0], found))
+        assert len(read) == len(drawn) == 1 and abs(read[0] - drawn[0]) < 15, kind
+    assert page_score([found]).jumps == page_score(made.pages).jumps == ((1, 3), (2, 0))

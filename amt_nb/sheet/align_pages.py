@@ -49,6 +49,7 @@ class PagePathConfig:
     next_penalty: Real[0, 10**6] = 4.0  # of leaving a bar early for the next one
     start_share: Real[0, 1] = 0.5  # of a jump, to begin or to end elsewhere than at the ends of the pages
     tail_share: Real[0.01, 1] = 0.3  # of a bar, at its end, from which it may be left
+    meet_s: Real[0, 600] = 0.4  # how far the two sides of a jump are followed beyond it: two endings are alike
     outside: Real[-100, 100] = 0.3  # agreement of "this is not on the pages" with any cell
     leave_penalty: Real[0, 10**6] = 40.0  # of going outside and of coming back, in two minutes
     tempo_penalty: Real[0, 10**6] = 0.1  # of a cell at half or at double speed
@@ -58,12 +59,16 @@ class PagePathConfig:
 
 
 def jump_penalties(n_bars: int, jumps, config: PagePathConfig = PagePathConfig()) -> np.ndarray:
-    """(B, B) float32: what it costs to go from the end of bar a to the beginning of bar b, in a recording of two minutes."""
+    """(B, B) float32: what it costs to go from the end of bar a to the beginning of bar b, in a recording of two minutes;
+    over a first ending, where a sign leads on, no more than to the next bar, and from there to the second as a jump."""
     away = np.arange(n_bars)[None] - np.arange(n_bars)[:, None] - 1
     penalty = config.jump_penalty + config.near_penalty * np.log2(1 + np.abs(away))
     for a, b in jumps:
         penalty[a, b] *= config.signed_share
-    return np.where(away == 0, config.next_penalty, penalty).astype(np.float32)
+    penalty = np.where(away == 0, config.next_penalty, penalty).astype(np.float32)
+    for a, b in (pair for pair in jumps if pair[1] > pair[0] + 1):
+        penalty[a, b], penalty[b - 1, b] = config.next_penalty, config.jump_penalty
+    return penalty
 
 
 def in_bars_of(seconds: float, config: PagePathConfig = PagePathConfig()) -> PagePathConfig:
@@ -100,11 +105,10 @@ def bar_path(
     `jump_penalties`, multiplied by `scale` as all that is paid for a jump; begins: of `PageScore`, an upbeat is entered
     where it begins."""
     N, M, B = len(a), len(readings[0]), len(readings[0]) // per_bar
-    first, leave, free = (
-        np.arange(B) * per_bar + (per_bar * (np.asarray(begins) if len(begins) else np.zeros(B))).astype(int),
-        np.float32(config.leave_penalty * scale),
-        np.float32(config.tempo_penalty),
-    )
+    over = per_bar * (np.asarray(begins) if len(begins) else np.zeros(B))
+    first, leave = np.arange(B) * per_bar + over.astype(int), np.float32(config.leave_penalty * scale)
+    closed = per_bar * (1 + np.flatnonzero(np.diagonal(penalties, 1) > config.next_penalty))
+    free = np.float32(config.tempo_penalty)
     penalties, elsewhere = penalties * np.float32(scale), np.float32(config.jump_penalty * scale * config.start_share)
     tails = np.arange(B)[:, None] * per_bar + per_bar - 1 - np.arange(max(1, round(config.tail_share * per_bar)))
     kept = Traces(np.zeros((N, M), np.uint8), np.zeros((N, B), np.int32), np.full(N, -1, np.int32))
@@ -116,7 +120,7 @@ def bar_path(
         if n % 256 == 0:
             fit = best_reading(a[n : n + 256], readings, config.clef_penalty)
         if n:
-            D, out = step_on(D, out, n, kept, (first, tails, penalties, leave, free))
+            D, out = step_on(D, out, n, kept, (first, tails, penalties, leave, free, closed))
             out += np.float32(config.outside)
         D = D + fit[n % 256]
     end = np.full(M, elsewhere, np.float32)
@@ -133,8 +137,8 @@ def step_on(D, out, n: int, kept: Traces, fixed):
     """(values (M,), value outside) of the next row before its agreement; what was chosen goes into row n of `kept`.
 
     fixed: first cells of the bars (B,), cells from which each is left (B, k), penalties (B, B), that of leaving, that of
-    half and double speed."""
-    first, tails, penalties, leave, free = fixed
+    half and double speed, cells into which one only jumps."""
+    first, tails, penalties, leave, free, closed = fixed
     every, at_end = np.arange(len(first)), D[tails]
     best = at_end.argmax(1)
     ends = at_end[every, best]
@@ -148,7 +152,9 @@ def step_on(D, out, n: int, kept: Traces, fixed):
     if D[peak] - leave > out:
         kept.entered[n], out = peak, D[peak] - leave
     value, moves, stay = np.r_[np.float32(-np.inf), D[:-1]], kept.moves[n], D - free
-    for move, came in ((1, stay), (2, np.r_[np.float32([-np.inf] * 2), stay[:-2]])):
+    double = np.r_[np.float32([-np.inf] * 2), stay[:-2]]
+    value[closed] = double[closed] = double[closed + 1] = -np.inf
+    for move, came in ((1, stay), (2, double)):
         better = came > value
         value[better], moves[better] = came[better], move
     landed = np.maximum(landed, back)
@@ -367,7 +373,7 @@ def follow_pages(
     white = [on_white_keys(roll, fifths, config.other_key) for roll in (frames, onsets)]
     path, jumped, cells, reading = page_path(*white, score, config, base)
     score = read_as(score, reading)
-    parts = zip(*placed_segments(*white, score.notes, path, jumped, cells, base))
+    parts = zip(*placed_segments(*white, score.notes, path, jumped, cells, replace(base, meet_s=config.meet_s)))
     kept = [(segment, edge) for segment, edge in parts if len(segment.frame) > 1]
     segments, edges = [segment for segment, _ in kept], [edge for _, edge in kept]
     confidence = page_confidence(white[1], segments, edges, score.notes)

@@ -6,8 +6,8 @@
 __all__ = ['PX', 'CORE', 'BODY', 'AROUND', 'HOLE', 'RING', 'CLEFS', 'CELL', 'LEFT', 'BOTTOM_LINE', 'FOUND', 'ellipse',
            'share_under', 'on_beams', 'stems', 'at_side', 'head_scores', 'on_grid', 'pick_heads', 'clef_weights',
            'convolved', 'in_halves', 'clef_shares', 'staff_strip', 'clefs_inside', 'clef_path', 'page_clefs', 'room',
-           'without_thick_lines', 'system_heads', 'system_bars', 'opens', 'is_stem', 'braces', 'read_page',
-           'add_system']
+           'without_thick_lines', 'system_heads', 'system_bars', 'opens', 'is_stem', 'filled', 'bracket_corners',
+           'followed_line', 'is_bracket', 'first_endings', 'braces', 'read_page', 'add_system']
 
 # %% ../../nbs/sheet/52_noteheads.ipynb #b48ff0df
 from functools import lru_cache
@@ -318,6 +318,83 @@ def is_stem(line: tuple[int, int], heads: np.ndarray, space: float) -> bool:
     staves = [heads["staff"][(d > 0.3 * space) & (d < 0.75 * space)] for d in sides]
     return line[1] - line[0] < 0.75 * space and any(len(s) >= 3 or len(set(s.tolist())) > 1 for s in staves)
 
+# %% ../../nbs/sheet/52_noteheads.ipynb #52ends02
+def filled(mask: np.ndarray, n: int, axis: int) -> np.ndarray:
+    """(R, C) share of the n pixels from each one on, downwards (axis 0) or to the right (1), that the mask holds."""
+    sums = np.cumsum(np.pad(mask, [(1, n) if a == axis else (0, 0) for a in (0, 1)]), axis, dtype=np.int32)
+    size = mask.shape[axis]
+    return (sums.take(range(n, n + size), axis) - sums.take(range(size), axis)) / n
+
+
+def bracket_corners(strip: np.ndarray) -> np.ndarray:
+    """(row, column) (n, 2) where a thin line of four spaces begins, ink hangs down for 0.9 space, and nothing stands above
+    or to the left."""
+    padded = np.pad(strip, ((9, 9), (7, 0)))
+    near = padded.copy()
+    near[1:] |= padded[:-1]
+    near[:-1] |= padded[1:]
+    upright, thick = widened(padded), filled(filled(padded, 3, 0), 40, 1)
+    at = lambda mask, r, c: mask[9 + r : 9 + r + strip.shape[0], 7 + c : 7 + c + strip.shape[1]]
+    line = (at(filled(near, 40, 1), 0, 0) >= 0.92) & (at(thick, -6, 0) < 0.2) & (at(thick, 4, 0) < 0.25)
+    hook = (at(filled(upright, 9, 0), 0, 0) >= 0.9) & (at(filled(upright, 6, 0), -9, 0) < 0.5)
+    return np.argwhere(line & hook & (at(filled(near, 4, 1), 0, -7) < 0.5))
+
+
+def followed_line(strip: np.ndarray, row: int, column: int) -> np.ndarray:
+    """(column, first row, last row of its ink) (n, 3) of a line from a corner to the right, over gaps of 0.7 spaces."""
+    at, out = float(row), []
+    for x in range(column + 2, strip.shape[1]):
+        low = max(0, round(at) - 2)
+        near = low + np.flatnonzero(strip[low : round(at) + 3, x])
+        if len(near):
+            first = last = int(near[np.abs(near - at).argmin()])
+            while first and strip[first - 1, x]:
+                first -= 1
+            while last + 1 < len(strip) and strip[last + 1, x]:
+                last += 1
+            if last - first <= 5:
+                at += 0.15 * float(np.clip((first + last) / 2 - at, -2, 2))
+            out.append((x, first, last))
+        elif x - (out[-1][0] if out else column) > 0.7 * PX:
+            break
+    return np.array(out, int).reshape(-1, 3)
+
+
+def is_bracket(line: np.ndarray) -> bool:
+    """Whether a `followed_line` is five spaces long, thin, level and straight, with hardly anything hanging from it."""
+    thick = line[:, 2] - line[:, 1] + 1
+    if len(line) < 5 * PX or np.median(thick) > 0.4 * PX or (thick > 0.7 * PX).mean() > 0.2:
+        return False
+    x, y = line[thick <= 6, 0], line[thick <= 6, 1:].mean(1)
+    fit = np.polyfit(x, y, 1)
+    return bool(abs(fit[0]) < 0.03 and np.percentile(np.abs(np.polyval(fit, x) - y), 90) <= 0.16 * PX)
+
+# %% ../../nbs/sheet/52_noteheads.ipynb #52ends04
+def first_endings(ink: np.ndarray, systems: list[list[Staff]], i: int, edges, signs) -> list[tuple[int, int]]:
+    """[(edge at which a first ending begins, edge of the repeat sign at which it ends)], numbers of the `edges` of the bars
+    of system i on a level page; signs: as of `system_bars`. Without the repeat sign none is found. Chapter 52."""
+    staff, out = systems[i][0], []
+    above = (staff.middle - systems[i - 1][-1].middle) / staff.space - 5 if i else 9.0
+    above = float(np.clip(above, 3, 9))
+    near = lambda e: any(kind == "repeat_end" and abs(x - e) < 1.6 * staff.space for x, kind in signs)
+    closes = [k for k, e in enumerate(edges) if k and near(e)]
+    strip = staff_strip(ink, staff, above, 1)[0] if closes else np.zeros((0, 0), bool)
+    at = (np.array(edges) - staff.x0) / staff.space * PX
+
+    def begins(b, close):
+        first, end = (at[b] - 13, at[b] + 14) if b else (at[0], min(at[0] + 140, at[1] - 30))  # behind clef and signature
+        left = max(0, int(first) - 7)
+        for r, c in bracket_corners(strip[: round((above - 0.5) * PX), left : int(end) + 40]):
+            if r <= (above - 1.5) * PX and first <= left + c <= end:
+                line = followed_line(strip, r, left + c)
+                if is_bracket(line) and (close == b + 1 or line[-1, 0] >= at[close - 1] + 15):
+                    return True
+        return False
+
+    for last, close in zip([0, *closes], closes):
+        out += [(b, close) for b in range(last + (last > 0), close) if begins(b, close)][:1]
+    return out
+
 # %% ../../nbs/sheet/52_noteheads.ipynb #8ffacc53
 def braces(level: LevelPage, systems: list[list[Staff]]) -> tuple[float, float]:
     """(left, right) share of the rows of the systems that have ink 0.4 to 2.2 spaces outside their staves: a brace fills
@@ -334,8 +411,8 @@ def braces(level: LevelPage, systems: list[list[Staff]]) -> tuple[float, float]:
 
 # %% ../../nbs/sheet/52_noteheads.ipynb #eccbe124
 def read_page(page: np.ndarray) -> PageLayout:
-    """PageLayout of a grey page (H, W): staves, bars, filled and half noteheads with their steps, repeat signs and
-    clefs, those inside a system too.
+    """PageLayout of a grey page (H, W): staves, bars, filled and half noteheads with their steps, repeat signs, endings
+    and clefs, those inside a system too. A second ending is where a first one ends, if in the same system.
 
     A page without staves has an empty layout. UserError for a page on its side, upside down or too small. Accidentals and
     ties are not read: alter is UNKNOWN and each head an onset. Chapter 52."""
@@ -377,4 +454,6 @@ def add_system(tables: dict[str, list], level: LevelPage, systems: list[list[Sta
         step, kind = int(head["step"]), int(head["kind"])
         tables["heads"].append((i, int(head["staff"]), *place(head["x"], head["y"]), step, UNKNOWN, kind, True, False))
     middle = (system[0].middle + system[-1].middle) / 2
+    for begin, end in first_endings(level.ink, systems, i, edges, signs):
+        signs = [*signs, (edges[begin], "ending_1"), *((x, "ending_2") for x in edges[end:-1][:1])]
     tables["signs"] += [(i, place(x, middle)[0], kind, -1) for x, kind in signs]

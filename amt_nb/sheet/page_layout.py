@@ -445,7 +445,7 @@ def repeat_dots(ink: np.ndarray, system: list[Staff], line: tuple[int, int]) -> 
     out = []
     for side, edge in ((-1, line[0]), (1, line[1])):
         best = 0.0
-        for away in np.arange(0.35, 1.3, 0.1):
+        for away in np.arange(0.05, 1.3, 0.1):
             best = max(best, dots_at(ink, system, edge + side * away * system[0].space))
         out.append(best > 0.5)
     return tuple(out)

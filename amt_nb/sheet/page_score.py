@@ -166,7 +166,9 @@ def page_score(pages) -> PageScore:
     apart = [0.9 * staff_space(page) for page in pages]
     columns = [columns_of(h["x"].tolist(), apart[bar["page"]]) for bar, h in zip(bars, printed)]
     first, events_in = [h["x"][0] if len(h) else np.nan for h in printed], [len(set(c.tolist())) for c in columns]
-    begins = upbeats(bars, first, events_in, repeats(pages, bars)[0])
+    jumps = signed_jumps(pages, bars)
+    seconds = {b for a, b in jumps if b > a}  # a short second ending is no upbeat
+    begins = upbeats(bars, first, events_in, repeats(pages, bars)[0] - seconds)
     for b, (bar, heads, column) in enumerate(zip(bars, printed, columns)):
         page = pages[bar["page"]]
         if not len(heads):
@@ -183,7 +185,6 @@ def page_score(pages) -> PageScore:
     if not readings[0]:
         raise UserError("no page has bars with noteheads in them: are these pages of music, upright and sharp?")
     notes, *others = (as_notes(*zip(*rows)) for rows in readings)
-    jumps = signed_jumps(pages, bars)
     return PageScore(bars, np.array(events, EVENT), notes, jumps, len(pages), tuple(others), begins)
 
 
@@ -221,14 +222,13 @@ def repeats(pages, bars) -> tuple[set, list, dict]:
 
 
 def signed_jumps(pages, bars) -> tuple[tuple[int, int], ...]:
-    """(bar left, bar begun) of every jump that repeat signs and endings on the pages allow, as rows of `bars`."""
+    """(bar left, bar begun) of every jump that repeat signs and endings on the pages allow, as rows of `bars`; one that goes
+    on leads over a first ending, to the bar behind it: the second ending, read or not."""
     starts, ends, endings = repeats(pages, bars)
-    back = {(end, max(s for s in starts if s <= end)) for end in ends}
-    over = {
-        (b - 1, min(c for c in endings.get("ending_2", ()) if c > b))
-        for b in endings.get("ending_1", ())
-        if b and max(endings.get("ending_2", [0])) > b
-    }
+    back, over = {(end, max(s for s in starts if s <= end)) for end in ends}, set()
+    for b in endings.get("ending_1", ()):
+        seconds = [*endings.get("ending_2", ()), *(end + 1 for end in ends if end >= b)]
+        over |= {(b - 1, min(c for c in seconds if c > b))} if b and any(b < c < len(bars) for c in seconds) else set()
     return tuple(sorted(back | over))
 
 # %% ../../nbs/sheet/54_page_scores.ipynb #cae30199
