@@ -12,7 +12,7 @@ import pytest
 import torch
 from test_unpaired import maps  # noqa: F401
 
-from amt_nb.transcription import tables
+from amt_nb.transcription import learnt_renderer, tables
 from amt_nb.transcription.conditions import CONDITIONS
 from amt_nb.workshop.cli_sweep import OF_DATA, OF_TRAINING
 from amt_nb.workshop.records import read_records
@@ -236,6 +236,17 @@ def test_cost_is_estimated_without_training_the_table(maps, tmp_path, shell):  #
     code, out, err = shell("sweep", file, "--dry-run", "--data", f"maps={maps}", "-o", tmp_path / "o")
     assert code == 0 and "2 runs, about" in out and out.count("60") >= 4, out
     assert not (tmp_path / "o").exists()
+
+
+def test_what_needs_unpaired_scores_has_a_cost_too(tmp_path, monkeypatch):
+    """Two recordings of noise are a pair, a sound and a score; a renderer is hardly trained for an estimate."""
+    text = DIRECT + "harmonic_hidden = 8\n[[grid]]\ncondition = 'rendered'\nminutes = 1\n"
+    (tmp_path / "t.toml").write_text(text)
+    (run,) = read_sweep(tmp_path / "t.toml").runs
+    fitted, fit = [], learnt_renderer.fit_renderer
+    monkeypatch.setattr(learnt_renderer, "fit_renderer", lambda *a: fitted.append(a[1].steps) or fit(*a))
+    cost = tables.cost_of(run)
+    assert cost["steps"] == 2000 and cost["pflop"] > 0 and cost["hours"] > 0 and fitted == [1, 1]
 
 
 def test_settings_that_some_condition_reads_are_heeded():

@@ -45,6 +45,10 @@ FAMILIES = (
     ("pages_real", "Real recordings on scanned pages (B_pages_real)"),
     ("table_two_networks", "Networks that read page against sound (B_table2_networks)"),
     ("table_two_", "Table II, recordings on pages (B_table2)"),
+    (
+        tuple(f"table1_{c}_" for c in ("paired", "cycle", "direct", "rendered", "renderings")),
+        "Table 1 of paper A, scaling with pairs, at [demo] size (amt-nb sweep table1)",
+    ),
     ("table1_", "Table I on real recordings (B_table1)"),
     ("asap_", "Table I on performances of ASAP (B_table1)"),
     ("soft_dtw", "Speed and accuracy of soft-DTW (benchmarks/soft_dtw_bench.py)"),
