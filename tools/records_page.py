@@ -27,7 +27,7 @@ FAMILIES = (
     ("transcribe_", "What amt-nb transcribe writes of real pianos, from sound file to notes (A_shipped)"),
     ("shipped_", "The same by piano-100k, which shipped before (A_shipped)"),
     ("peers_", "The weights that ship beside public transcription tools, same recordings (A_peers)"),
-    (("any_scenes", "any_heard", "any_chain"), "The weights for any instrument, as trained (A_any)"),
+    (("any_scenes", "any_heard", "any_chain", "any_modelled"), "The weights for any instrument, as trained (A_any)"),
     ("any_without", "The same for 250 steps, an ingredient left out (A_any)"),
     ("any_ablated", "These on all kinds of instrument (A_any_peers)"),
     ("any_peers", "All tools on all kinds of instrument, in one run (A_any_peers)"),

@@ -202,7 +202,12 @@ def punctual(predicted, features, config: DecodeConfig) -> DecodeConfig:
     return replace(config, onset_shift_s=round(-float(np.median(medians)) if medians else 0.0, 4))
 
 
-def choose_any_decoding(predicted, features, grid: dict | None = None) -> DecodeConfig:
-    """Decoding settings with the best Frame F1 and note F1 on renderings, punctual before and after."""
+def choose_any_decoding(scenes: tuple, real: tuple = ((), ()), grid: dict | None = None) -> DecodeConfig:
+    """Decoding settings with the best Frame F1 and note F1, punctual on scenes before and after.
+
+    scenes, real: (predicted, features), see `predictions`; however few they are, real recordings count as much as scenes."""
+    (predicted, features), (real_predicted, real_features) = scenes, real
     start = punctual(predicted, features, DecodeConfig(onset_threshold=0.3, frame_threshold=0.35))
-    return punctual(predicted, features, choose_decoding(predicted, features, start, grid or DECODING_GRID))
+    counts = [1 / len(some) for some in (features, real_features) for _ in some]
+    both = [*predicted, *real_predicted], [*features, *real_features]
+    return punctual(predicted, features, choose_decoding(*both, start, grid or DECODING_GRID, counts))

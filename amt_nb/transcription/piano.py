@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..cqt import CQTConfig
-from ..metrics import evaluate, mean_scores
+from ..metrics import evaluate
 from .direct import AugmentConfig, DirectBatches, HarmonicConfig, HarmonicNet, direct_loss
 from .training import TrainConfig, Turn, fit
 from ..workshop.corpora import audio_key
@@ -201,13 +201,14 @@ def choose_decoding(
     features,
     start: DecodeConfig = DecodeConfig(onset_threshold=0.3, frame_threshold=0.35),
     grid: dict | None = None,
+    counts=None,
 ) -> DecodeConfig:
     """Decoding settings with the best sum of mean Frame F1 and note F1 on validation recordings, one setting at a
-    time."""
+    time. counts (N,): how much each recording counts, None: all the same."""
 
     def worth(config):
-        mean = mean_scores(decoding_metrics(predicted, features, config))
-        return mean["frame_f1"] + mean["note_f1"]
+        each = decoding_metrics(predicted, features, config)
+        return np.average([s["frame_f1"] + s["note_f1"] for s in each], weights=counts)
 
     best, top = start, worth(start)
     for name, value in [(n, v) for n, vs in (grid or GRID).items() for v in vs if v != getattr(start, n)]:

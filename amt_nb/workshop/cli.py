@@ -230,7 +230,7 @@ examples:
   amt-nb transcribe concert.mp3 -o tune.mid --csv       writes tune.mid and tune.csv
   amt-nb transcribe disc/*.flac -o notes/ --picture     writes a .mid and a .png for each into notes/
   amt-nb transcribe take.wav --min-note-ms 60           leaves out notes shorter than 60 ms
-  amt-nb transcribe take.wav --onset-threshold 0.15     finds more notes, and more wrong ones (any-142k's own: 0.25)
+  amt-nb transcribe take.wav --onset-threshold 0.15     finds more notes, and more wrong ones (any-142k's own: 0.3)
   amt-nb transcribe song.ogg --bends                    a voice glides: pitch bends, a channel a note
   amt-nb transcribe trio.flac --instrument auto          a track an instrument, as it is heard: a guess
   amt-nb transcribe take.wav --force                    replaces take.mid, whoever wrote it""",
