@@ -405,8 +405,8 @@ def test_recordings_on_scans_are_judged_bar_by_bar(layout, places, tmp_path):
 
 
 TINY_ANY = {
-    **dict(scenes="guitar:1,voice:1", held_scenes="guitar:1,voice:1", scene_s=5, held_s=5, pieces=1, excerpt_s=4),
-    **dict(choose_on=2, steps="2,1", rates="1e-3,1e-3", fonts="default", held_out="default"),
+    **dict(scenes="guitar:1,voice:1", held_scenes="guitar:1,voice:1", scene_s=5, held_s=5, pieces=1, modelled=1),
+    **dict(excerpt_s=4, choose_on=2, steps="2,1", rates="1e-3,1e-3", fonts="default", held_out="default"),
 }
 
 
@@ -415,7 +415,13 @@ def test_weights_for_any_instrument_from_end_to_end(places, tmp_path, capsys):
     where = {"weights": tmp_path / "w.safetensors", "record": "any_tiny"}
     bound = head("A_any", "aany0016", **given, **where, without="bends,wear")
     assert "is no new instrument" in capsys.readouterr().out
-    assert {k: len(v) for k, v in bound["features"].items()} == {"paired": 2, "piano": 1, "guitar": 1, "voice": 1}
+    assert {k: len(v) for k, v in bound["features"].items()} == {
+        "paired": 2,
+        "piano": 1,
+        "modelled": 1,
+        "guitar": 1,
+        "voice": 1,
+    }
     played = bound["recordings"]["guitar"][0].audio
     assert all("bend" not in c for part in played._parts() for c in part.curves.values()) and played.wear.dry_share == 1
     record = json.loads((tmp_path / "nbs" / "results" / "any_tiny.json").read_text())
@@ -430,7 +436,12 @@ def test_weights_for_any_instrument_from_end_to_end(places, tmp_path, capsys):
 
 
 def test_weights_for_any_instrument_say_what_is_missing(places, tmp_path, capsys, monkeypatch):
-    given = {"maps": places["packed"], "asap": places["folder"], "font_folders": tmp_path, "without": "piano,voice"}
+    given = {
+        "maps": places["packed"],
+        "asap": places["folder"],
+        "font_folders": tmp_path,
+        "without": "piano,modelled,voice",
+    }
     monkeypatch.setenv("PATH", str(tmp_path))
     bound, said = head("A_any", "aany0008", **given), capsys.readouterr().out
     assert bound["performances"] == [] and "voice" not in bound["wanted"] and bound["teaching_fonts"] == [None, None]
