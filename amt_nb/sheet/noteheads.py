@@ -382,7 +382,9 @@ def first_endings(ink: np.ndarray, systems: list[list[Staff]], i: int, edges, si
     at = (np.array(edges) - staff.x0) / staff.space * PX
 
     def begins(b, close):
-        first, end = (at[b] - 13, at[b] + 14) if b else (at[0], min(at[0] + 140, at[1] - 30))  # behind clef and signature
+        first, end = (
+            (at[b] - 13, at[b] + 14) if b else (at[0], min(at[0] + 140, at[1] - 30))
+        )  # behind clef and signature
         left = max(0, int(first) - 7)
         for r, c in bracket_corners(strip[: round((above - 0.5) * PX), left : int(end) + 40]):
             if r <= (above - 1.5) * PX and first <= left + c <= end:
