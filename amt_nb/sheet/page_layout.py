@@ -393,11 +393,11 @@ def column_cover(ink: np.ndarray, system: list[Staff]) -> tuple[np.ndarray, np.n
 
     The line may lean by four pixels over the system, and be two pixels off in any part of it. Chapter 51."""
     fat, columns = widened(ink), np.arange(ink.shape[1])
-    upper, lower = system[0].top, system[-1].bottom
+    upper, lower, parts = system[0].top, system[-1].bottom, regions(ink, system)
     lowest, mean = np.zeros(len(columns)), np.zeros(len(columns))
     for lean in range(-4, 5, 2):
         shares, heights = [], []
-        for top, bottom, is_staff in regions(ink, system):
+        for top, bottom, is_staff in parts:
             rows = np.linspace(top, bottom, max(2, round(float(np.median(bottom - top))) + 1))
             moved = np.round(columns + lean * ((rows - upper) / (lower - upper) - 0.5)).astype(int)
             rows = np.clip(np.round(rows).astype(int), 0, len(ink) - 1)

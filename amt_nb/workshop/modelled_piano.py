@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from .compiled import compiled
+from .midi import hold, pedal_spans
 from .recordings import digest
 from .renderings import Rendering, render_scores
 
@@ -125,13 +126,8 @@ UNDAMPED = 90  # the lowest key without a damper
 
 def dampers_fall(notes, pedal, seconds: float) -> np.ndarray:
     """(N,) seconds at which the damper of each note (N,) falls; pedal (K, 2) of time_s, 0..127, or None."""
-    until = notes["offset_s"].astype(float).copy()
-    if pedal is not None and len(pedal):
-        times, down = pedal[:, 0], pedal[:, 1] >= 64
-        for k, event in enumerate(np.searchsorted(times, until, side="right") - 1):
-            if event >= 0 and down[event]:
-                later = np.flatnonzero(~down[event + 1 :])
-                until[k] = times[event + 1 + later[0]] if len(later) else seconds
+    sustain, sostenuto = pedal_spans([] if pedal is None else list(pedal), seconds), pedal_spans([], seconds)
+    until = hold(notes["onset_s"], notes["offset_s"], sustain, sostenuto)
     order = np.lexsort((notes["onset_s"], notes["pitch"]))
     for a, b in zip(order[:-1], order[1:]):
         if notes["pitch"][a] == notes["pitch"][b]:
@@ -163,6 +159,7 @@ def hammered(notes, seconds: float, pedal=None, seed: int = 0, piano: Piano | No
 
     piano, rng = drawn_piano(seed) if piano is None else piano, np.random.default_rng([seed, 62])
     keys, out = Keys(piano, rng, sr), np.zeros(round(seconds * sr) + sr)
+    knocking = np.arange(round(0.12 * sr)) / sr
     for n, until in zip(notes, dampers_fall(notes, pedal, seconds)):
         pitch, velocity, at = int(n["pitch"]), max(float(n["velocity"]), 1.0), round(float(n["onset_s"]) * sr)
         if at >= len(out):
@@ -171,14 +168,16 @@ def hammered(notes, seconds: float, pedal=None, seed: int = 0, piano: Piano | No
         level, fast = keys.levels(pitch, hz, velocity), keys.decays(pitch, len(hz))
         loud = 10 ** ((piano.dynamics_db * np.log2(velocity / 100) + piano.spread_db * rng.normal()) / 20)
         slower = hz * 2 ** (keys.apart[pitch, : len(hz)] / 1200)
-        both = np.r_[hz, slower], np.r_[fast, fast * piano.after_times]
-        both += (loud * np.r_[level, level * keys.after[pitch, : len(hz)]],)
+        seconds_each = np.r_[fast, fast * piano.after_times]
+        amplitudes = loud * np.r_[level, level * keys.after[pitch, : len(hz)]]
+        phases = rng.uniform(0, 2 * np.pi, 2 * len(hz))
         held, dies = round((until - float(n["onset_s"])) * sr), piano.damper_s * 2 ** (-(pitch - 60) / 24)
         damped = pitch < UNDAMPED
         release = 10 ** (-1 / (dies * sr)) if damped else 1.0
         many = held + round(4 * dies * sr) if damped else len(out)
-        _ring(out, at, many, *both, rng.uniform(0, 2 * np.pi, 2 * len(hz)), float(sr), max(held, 1), release)
-        knock = rng.normal(size=round(0.12 * sr)) * np.exp(-np.arange(round(0.12 * sr)) / sr / rng.uniform(0.008, 0.03))
+        partials = np.r_[hz, slower], seconds_each, amplitudes, phases
+        _ring(out, at, many, *partials, float(sr), max(held, 1), release)
+        knock = rng.normal(size=len(knocking)) * np.exp(-knocking / rng.uniform(0.008, 0.03))
         knock = sosfilt(butter(2, rng.uniform(200, 1500), fs=sr, output="sos"), knock)
         knock *= loud * 10 ** (piano.knock_db / 20) / np.sqrt((knock[: sr // 20] ** 2).mean())
         out[at : at + len(knock)] += knock[: len(out) - at]
@@ -217,8 +216,7 @@ def modelled_pianos(scores, seed: int = 0, seconds: float = 0.0, cache: str | Pa
     """list[Recording]: each score (a Recording with notes) once, on a piano of its own, dry; `seconds` of it from a drawn
     place, 0: whole. Key-held labels, the score's own pedal. Nothing is rendered before it is needed."""
     described = render_scores(scores, (0,), (None,), seed, seconds, rooms=False, group="modelled piano", cache=cache)
-    own = lambda r: {k: getattr(r, k) for k in r.__dataclass_fields__}
-    renderings = [ModelledPiano(**own(r.audio)) for r in described]
+    renderings = [ModelledPiano(**vars(r.audio)) for r in described]
     return [
         replace(r, id=f"{r.id}/modelled", audio=a, notes=a.notes, pedal=a.pedal_events)
         for r, a in zip(described, renderings)
