@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['AGAIN', 'MOST_SCORE_CELLS', 'LONG_REST_S', 'PathConfig', 'recording_cells', 'score_cells', 'sides', 'recording_side',
            'score_side', 'onset_evidence', 'deviation', 'agreement', 'jump_paths', 'retrace', 'jump_path', 'gains',
-           'gained', 'scaled_penalties', 'segments_of', 'local_tempo', 'first_path', 'searched', 'paths_inside',
-           'rests_agree', 'path_of_a_part', 'path_at_tempo', 'thinned']
+           'gained', 'scaled_penalties', 'segments_of', 'local_tempo', 'first_path', 'path_as_long', 'searched',
+           'paths_inside', 'rests_agree', 'path_of_a_part', 'path_at_tempo', 'thinned']
 
 # %% ../../nbs/alignment/35_jump_dtw.ipynb #0b2e2bce
 from dataclasses import dataclass, replace
@@ -293,6 +293,12 @@ def first_path(frames, onsets, notes, config: PathConfig = PathConfig()):
     ratios = [ratio] if 0.5 < ratio < 2 or total_s * FPS / cell > MOST_SCORE_CELLS else [ratio, 1.0]
     found = [path_at_tempo(recording, notes, cell, ratio, config) for ratio in ratios]
     return max(found, key=lambda f: gained(*f[:3], config))
+
+
+def path_as_long(frames, onsets, notes, config: PathConfig = PathConfig()):
+    """As `first_path`, for a score that is played at the tempo of its `notes`, whatever is repeated or left out."""
+    recording, cell, config = searched(frames, onsets, config)
+    return path_at_tempo(recording, notes, cell, 1.0, config)
 
 
 def searched(frames, onsets, config: PathConfig = PathConfig()):
