@@ -96,6 +96,12 @@ def test_comparison_wants_outputs_on_both_sides():
     assert not disagreements([], [stream("a warning", name="stderr")])
 
 
+def test_what_measures_how_soon_a_page_answers_has_the_machine_for_itself():
+    by_themselves = list(filter(chapters.wants_the_machine, chapters.choose([])))
+    measuring = [p for p in (chapters.ROOT / "tests").glob("test_*.py") if "import process, slowness" in p.read_text()]
+    assert measuring and {*measuring, chapters.ROOT / "tests" / "test_shift_widget_browser.py"} <= set(by_themselves)
+
+
 def test_there_are_chapters():
     assert NOTEBOOKS
 

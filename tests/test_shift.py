@@ -243,14 +243,15 @@ def test_explorer_without_a_browser():
             for value in (slider.min, slider.max):
                 slider.value = value
                 clocks.append(explorer.step_s)
-                picture = ElementTree.fromstring(explorer.svg)
-                assert picture.tag.endswith("svg") and len(explorer.svg) > 5000
-                assert len(picture.findall("{*}image")) == 2  # the recording's CQT and the rendered one
+                layers = [ElementTree.fromstring(text) for text in explorer.svgs]
+                assert all(layer.tag.endswith("svg") for layer in layers) and len(explorer.svgs[2]) > 5000
+                # the rendered CQT lies below, the recording's in the middle, nothing but lines above
+                assert [len(layer.findall("{*}image")) for layer in layers] == [1, 1, 0]
                 assert (
                     f"shift {explorer.shift.value:+d}" in explorer.numbers
                     and f"{100 * explorer.terms.f1:.1f}" in explorer.numbers
                 )
-                pictures.add(explorer.svg)
+                pictures.add(tuple(explorer.svgs))
             slider.value = middle
         assert explorer.player.value == ""  # no sound that starts by itself
         sounds = set()

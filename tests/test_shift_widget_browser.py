@@ -142,9 +142,14 @@ def slowness():
 
 
 def shown(tab):
-    """(text, address of the picture, number of players) of the explorer, None before it is there."""
-    return tab.js("""const e = document.querySelector('.shift-explorer'); if (!e) return null; const i = e.querySelector('img'), c = e.querySelector('code');
-                     return i && c && i.naturalWidth ? [c.innerText, i.src, e.querySelectorAll('audio').length] : null""")
+    """(text, addresses of the picture's layers, number of players) of the explorer, None before all are there."""
+    return tab.js("""const e = document.querySelector('.shift-explorer'); if (!e) return null; const i = [...e.querySelectorAll('img')], c = e.querySelector('code');
+                     return i.length && c && i.every(one => one.naturalWidth) ? [c.innerText, i.map(one => one.src), e.querySelectorAll('audio').length] : null""")
+
+
+def becomes(tab, what, question):
+    """What `shown` gives once `question` is true of it: a picture that is just being changed is asked again."""
+    return wait_for(what, lambda: (s := shown(tab)) and question(s) and s)
 
 
 def step_seconds(tab, handle, keys=6):
@@ -164,22 +169,21 @@ def drive(tab):
     handles = tab.find(".shift-explorer .noUi-handle")
     assert len(handles) == 3
     tab.keys(handles[0], RIGHT * 3)
-    moved, new, _ = wait_for("shift +3", lambda: (s := shown(tab)) and "shift +3" in s[0] and s[1] != picture and s)
+    moved, new, _ = becomes(tab, "shift +3", lambda s: "shift +3" in s[0] and s[1][2] != picture[2])
     f1 = lambda t: float(t.split("Frame F1")[1].split()[0])
-    assert f1(moved) < f1(text)
+    assert f1(moved) < f1(text) and new[1] == picture[1]  # what does not move is not sent again
     tab.keys(handles[0], HOME)
-    wait_for("shift -12", lambda: "shift -12" in shown(tab)[0])
+    becomes(tab, "shift -12", lambda s: "shift -12" in s[0])
     tab.keys(handles[0], END)
-    wait_for("shift +12", lambda: "shift +12" in shown(tab)[0])
-    before = shown(tab)
+    before = becomes(tab, "shift +12", lambda s: "shift +12" in s[0])
     tab.keys(handles[1], END)
-    anchored = wait_for("all labelled", lambda: (s := shown(tab)) and s[0] != before[0] and s)
+    anchored = becomes(tab, "all labelled", lambda s: s[0] != before[0])
     tab.keys(handles[2], END)
-    wait_for("the greatest weight", lambda: shown(tab)[0] != anchored[0])
+    becomes(tab, "the greatest weight", lambda s: s[0] != anchored[0])
     tab.js(
         "const s = document.querySelector('.shift-explorer select'); s.selectedIndex = 1; s.dispatchEvent(new Event('change', {bubbles: true}))"
     )
-    wait_for("another piece", lambda: (s := shown(tab)) and s[1] != anchored[1])
+    becomes(tab, "another piece", lambda s: s[1][1] != anchored[1][1])
     steps = {name: step_seconds(tab, i) for i, name in enumerate(("shift", "labelled share", "cycle weight"))}
     print({name: f"{1000 * seconds:.0f} ms a step" for name, seconds in steps.items()})
     assert max(steps.values()) < 0.1 * slowness()
@@ -188,10 +192,8 @@ def drive(tab):
     for button in buttons:
         was = tab.js("const a = document.querySelector('.shift-explorer audio'); return a && a.src")
         tab.click(button)
-        wait_for(
-            "a player",
-            lambda: shown(tab)[2] == 1 and tab.js("return document.querySelector('.shift-explorer audio').src") != was,
-        )
+        src = "return document.querySelector('.shift-explorer audio').src"
+        becomes(tab, "a player", lambda s: s[2] == 1 and tab.js(src) != was)
         duration = lambda: tab.js("const a = document.querySelector('.shift-explorer audio'); return a && a.duration")
         assert 3 < wait_for("the sound", duration) < 6
     assert tab.picture()[:4] == b"\x89PNG"

@@ -1,6 +1,6 @@
 """Executes chapters, each in a process of its own, and holds what they show to what is stored; then runs tests/.
 
-    ./test                      every chapter, then every file of tests/, some at a time
+    ./test                      every chapter, then every file of tests/, some at a time; those that drive a browser last, one at a time
     ./test 02 tests/test_cqt.py these alone (a number, a name or a file)
     ./test --write 02           executes chapter 02, stores its outputs, exports its module, remakes README.md
     ./test --export             writes amt_nb/ anew from all chapters, without executing any; --export 02: that one
@@ -495,6 +495,11 @@ def state_of_tree():
     return done.stdout if done and done.returncode == 0 else None
 
 
+def wants_the_machine(path):
+    """Whether a job runs by itself, after all others: one that drives a browser measures how soon a page answers."""
+    return path.name.endswith("_browser.py")
+
+
 def main():
     """Parses the command line, runs the jobs, prints the count. Returns the exit code."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -545,7 +550,8 @@ def main():
     runner, before, started = Runner(jobs, args.write, allowance), state_of_tree(), time.monotonic()
     with ThreadPoolExecutor(args.jobs) as pool:
         try:
-            list(pool.map(runner, jobs))
+            list(pool.map(runner, [path for path in jobs if not wants_the_machine(path)]))
+            list(map(runner, filter(wants_the_machine, jobs)))
         except KeyboardInterrupt:
             runner.stopped = True
             for pid in list(runner.running):

@@ -6,7 +6,6 @@ Writes a notebook of one cell to a temporary folder and serves it with Voila unt
 """
 
 import json
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -22,14 +21,15 @@ def page(source: str) -> str:
 
 
 def main(options: list[str]) -> int:
-    """Serves the page; ends with Voila's exit status."""
+    """Serves the page until it is ended."""
+    sys.modules["rfc3987_syntax"] = None  # compiles a grammar for seconds, to check addresses that no page here has
+    from voila.app import Voila
+
     with tempfile.TemporaryDirectory() as folder:
         notebook = Path(folder) / "shift.ipynb"
         notebook.write_text(page(CELL), encoding="utf-8")
-        try:
-            return subprocess.call([sys.executable, "-m", "voila", str(notebook), "--Voila.ip=127.0.0.1", *options])
-        except KeyboardInterrupt:
-            return 0
+        Voila.launch_instance([str(notebook), "--Voila.ip=127.0.0.1", *options])
+    return 0
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SHIFT_CQT', 'PIECES', 'RECORDED_S', 'RECORDED_NOTES', 'SLIDER', 'SOUNDS', 'MAGMA', 'COLOURS', 'KEYS', 'SHIFT_TICKS',
            'key_spectra', 'nmf_activations', 'register', 'unlike', 'ShiftTerms', 'LinearWorld', 'play_loudness',
-           'sound_of', 'magma_png', 'Panel', 'label', 'direction', 'Scene', 'notes_of', 'nice_ceiling',
+           'sound_of', 'magma_png', 'Panel', 'label', 'direction', 'Scene', 'svg', 'notes_of', 'nice_ceiling',
            'standard_worlds', 'wav_bytes', 'ShiftExplorer']
 
 # %% ../../nbs/workshop/shift_widget.ipynb #9414e82d
@@ -147,8 +147,7 @@ class LinearWorld:
     def rendered(self, shift: int) -> np.ndarray:
         """The CQT (T, 352) in [-1, 1] that the renderer makes of that transcription."""
         if shift not in self.kept:
-            with products_on_one_core():
-                self.kept[shift] = normalise(self.loudness(shift) @ self.spectra, self.level_db)
+            self.kept[shift] = normalise(self.loudness(shift) @ self.spectra, self.level_db)
         return self.kept[shift]
 
     def terms(self, shift: int, anchor: float = 0.0) -> tuple[float, float, float, float]:
@@ -164,7 +163,8 @@ class LinearWorld:
     @cached_property
     def tables(self) -> dict[str, np.ndarray]:
         """'cycle', 'discriminator', 'f1' (25,) at SLIDER; 'pairs' (25, T + 1), by how many frames are labelled."""
-        rows = np.array([self.terms(k) for k in SLIDER])
+        with products_on_one_core():
+            rows = np.array([self.terms(k) for k in SLIDER])
         wrong = np.array([(self.transcription(k) ^ self.truth).sum(1).cumsum() for k in SLIDER])
         pairs = np.pad(wrong, ((0, 0), (1, 0))) / max(self.truth.sum(), 1)
         return {"cycle": rows[:, 0], "discriminator": rows[:, 1], "pairs": pairs, "f1": rows[:, 3]}
@@ -235,21 +235,23 @@ class Panel:
     y_from: float
     y_to: float
 
-    def at(self, x: float, y: float) -> tuple[float, float]:
-        """Where the values x, y lie in the picture."""
+    def at(self, x, y) -> tuple:
+        """Where the values x, y (numbers or arrays) lie in the picture."""
         across, up = (x - self.x_from) / (self.x_to - self.x_from), (y - self.y_from) / (self.y_to - self.y_from)
-        return round(self.left + across * self.width, 1), round(self.top + (1 - up) * self.height, 1)
+        return self.left + across * self.width, self.top + (1 - up) * self.height
 
-    def bar(self, x_from: float, x_to: float, y_from: float, y_to: float, colour: str, more: str = "") -> str:
-        """A rectangle between four values."""
+    def bars(self, x_from, x_to, y_from, y_to, colour: str, opacity: float = 1.0) -> str:
+        """Rectangles between values, four arrays (N,), as one path."""
         (x, y), (x_end, y_end) = self.at(x_from, y_to), self.at(x_to, y_from)
-        return f'<rect x="{x}" y="{y}" width="{x_end - x:.1f}" height="{y_end - y:.1f}" fill="{colour}" {more}/>'
+        sides = np.stack([x, y, x_end - x, y_end - y, x - x_end], 1).round(1).tolist()
+        path = "".join(f"M{x} {y}h{width}v{height}h{back}z" for x, y, width, height, back in sides)
+        return f'<path d="{path}" fill="{colour}" opacity="{opacity:g}"/>'
 
     def line(self, xs, ys, colour: str) -> str:
         """A line with a dot at each value."""
         points = [self.at(x, y) for x, y in zip(xs, ys)]
-        path = " ".join(f"{x},{y}" for x, y in points)
-        dots = "".join(f'<circle cx="{x}" cy="{y}" r="2.6" fill="{colour}"/>' for x, y in points)
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+        dots = "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.6" fill="{colour}"/>' for x, y in points)
         return f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.5"/>{dots}'
 
     def frame(self, x_label: str, x_ticks: dict, y_ticks: dict, y_right: bool = False, colour: str = "#333") -> str:
@@ -282,7 +284,7 @@ SHIFT_TICKS = {k: f"{k:+d}" if k else "0" for k in range(-12, 13, 4)}
 
 
 class Scene:
-    """The picture of a `LinearWorld` as SVG, 900 units wide: `svg(terms)` of what `objective` gave.
+    """The picture of a `LinearWorld` as SVG, 900 units wide: `layers(terms)` of what `objective` gave.
 
     Above: recording, transcription, rendered; below: cycle loss and F1 at every shift, and the objective's parts.
     """
@@ -293,7 +295,7 @@ class Scene:
         self.pictures = [Panel(x, 34, 255, 170, 0, seconds, KEYS[0] - 0.5, KEYS[-1] + 0.5) for x in (34, 325, 616)]
         self.cycle = Panel(45, 290, 345, 140, -13, 13, 0, top)
         self.f1 = Panel(45, 290, 345, 140, -13, 13, 0, 1)
-        self.still = self.above() + self.below()
+        self.still = svg(self.above() + self.below())
 
     def above(self) -> str:
         """Frames, the recording and what was played."""
@@ -302,7 +304,7 @@ class Scene:
         for panel in self.pictures:
             seconds = {s: str(s) for s in range(int(panel.x_to) + 1)}
             out.append(panel.frame("time (s)", seconds, octaves if panel is first else {}))
-        played = "".join(notes_of(self.world.truth, second, 1.0, "black"))
+        played = notes_of(self.world.truth, second, 1.0, "black")
         legend = label(second.left + 8, 48, "black: what was played")
         return "".join(out) + label(first.left, 24, "The recording", size=14) + played + legend
 
@@ -332,47 +334,60 @@ class Scene:
         """The objective at every shift as stacked bars, its least one marked."""
         t, panel = self.world.tables, Panel(500, 290, 371, 140, -13, 13, 0, nice_ceiling(terms.totals.max()))
         pairs = t["pairs"][:, round(anchor * len(self.world.roll))]
-        out, floor = [], np.zeros(len(SLIDER))
+        out, floor, shifts = [], np.zeros(len(SLIDER)), np.array(SLIDER)
+        here = shifts == terms.shift
         for name, part in (
             ("cycle", lambda_cycle * t["cycle"]),
             ("discriminator", t["discriminator"]),
             ("pairs", pairs),
         ):
-            for k, low, high in zip(SLIDER, floor, floor + part):
-                more = "" if k == terms.shift else 'opacity="0.55"'
-                out.append(panel.bar(k - 0.4, k + 0.4, low, high, COLOURS[name], more))
+            sides = np.stack([shifts - 0.4, shifts + 0.4, floor, floor + part])
+            out += [panel.bars(*sides[:, here], COLOURS[name]), panel.bars(*sides[:, ~here], COLOURS[name], 0.55)]
             floor = floor + part
         half = panel.y_to / 2
         ticks = {0: "0", half: f"{half:g}", panel.y_to: f"{panel.y_to:g}"}
         out.append(panel.frame("shift (semitones)", SHIFT_TICKS, ticks))
         x, y = panel.at(terms.prefers, terms.totals.min())
-        out.append(f'<path d="M{x} {y - 3}l-6 -10h12z" fill="black"/>')
+        out.append(f'<path d="M{x:.1f} {y - 3:.1f}l-6 -10h12z" fill="black"/>')
         names = (("■ λ·cycle", "cycle", 590), ("■ discriminator", "discriminator", 670), ("■ pairs", "pairs", 785))
         legend = [label(at, 262, text, colour=COLOURS[name], size=14) for text, name, at in names]
         return "".join(out + legend) + label(500, 262, "Objective:", size=14)
 
-    def svg(self, terms: ShiftTerms, anchor: float = 0.0, lambda_cycle: float = 5.0) -> str:
-        """The picture at terms.shift, as SVG text."""
+    def rendered(self, shift: int) -> str:
+        """The lowest layer: white, and the CQT that is rendered at a shift."""
+        if shift not in self.images:
+            white = '<rect width="900" height="470" fill="white"/>'
+            self.images[shift] = svg(white + self.image(self.world.rendered(shift), self.pictures[2]))
+        return self.images[shift]
+
+    def marks(self, terms: ShiftTerms, anchor: float, lambda_cycle: float) -> str:
+        """The highest layer: the transcription, the mark of the shift, the objective."""
         _, second, third = self.pictures
-        if terms.shift not in self.images:
-            self.images[terms.shift] = self.image(self.world.rendered(terms.shift), third)
-        written = "".join(notes_of(self.world.transcription(terms.shift), second, 0.55, COLOURS["f1"]))
+        written = notes_of(self.world.transcription(terms.shift), second, 0.55, COLOURS["f1"])
         x = self.f1.at(terms.shift, 0)[0]
-        return (
-            '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 900 470" font-family="sans-serif">'
-            f'<rect width="900" height="470" fill="white"/>{self.images[terms.shift]}{self.still}{written}'
-            f'<path d="M{x} 290v140" stroke="black" stroke-dasharray="3 3"/>'
+        return svg(
+            f'{written}<path d="M{x:.1f} 290v140" stroke="black" stroke-dasharray="3 3"/>'
             + label(second.left, 24, f"Transcription: {direction(terms.shift)}", colour=COLOURS["f1"], size=14)
             + label(third.left, 24, f"Rendered back: cycle loss {terms.cycle:.3f}", colour=COLOURS["cycle"], size=14)
             + self.objective_parts(terms, anchor, lambda_cycle)
-            + "</svg>"
         )
 
+    def layers(self, terms: ShiftTerms, anchor: float = 0.0, lambda_cycle: float = 5.0) -> tuple[str, str, str]:
+        """The picture at terms.shift as three SVG texts, the lowest first."""
+        return self.rendered(terms.shift), self.still, self.marks(terms, anchor, lambda_cycle)
 
-def notes_of(roll: np.ndarray, panel: Panel, height: float, colour: str) -> list[str]:
+
+def svg(parts: str) -> str:
+    """A layer: SVG text of 900 by 470 units."""
+    return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 900 470" font-family="sans-serif">{parts}</svg>'
+
+
+def notes_of(roll: np.ndarray, panel: Panel, height: float, colour: str) -> str:
     """The notes of a roll (T, 88) as bars of so many keys' height in a panel."""
-    own = ((n["onset_s"], n["offset_s"], n["pitch"] - PITCH_MIN) for n in from_roll(roll))
-    return [panel.bar(a, b, k - height / 2, k + height / 2, colour) for a, b, k in own if k in KEYS]
+    notes = from_roll(roll)
+    keys = notes["pitch"] - float(PITCH_MIN)
+    own, keys = notes[np.isin(keys, KEYS)], keys[np.isin(keys, KEYS)]
+    return panel.bars(own["onset_s"], own["offset_s"], keys - height / 2, keys + height / 2, colour)
 
 
 def nice_ceiling(x: float) -> float:
@@ -404,14 +419,14 @@ def wav_bytes(wave: np.ndarray, sr: int) -> bytes:
 class ShiftExplorer:
     """Sliders over a `LinearWorld`: `piece`, `shift`, `anchor`, `lambda_cycle`; `buttons` play three sounds.
 
-    worlds: name -> LinearWorld; None: `standard_worlds`. `terms` is what the last move gave, `svg` the picture,
+    worlds: name -> LinearWorld; None: `standard_worlds`. `terms` is what the last move gave, `svgs` the picture's layers,
     `numbers` its text, `sound` the WAV bytes last played. Shows itself in a notebook or as a Voila page; works without
     a browser: set the controls' values, click `buttons["recording"].click()`, read these.
     """
 
     def __init__(self, worlds: dict | None = None):
         self.worlds = worlds or standard_worlds()
-        self.scenes = {name: Scene(world) for name, world in self.worlds.items()}
+        self.scene = lru_cache(maxsize=None)(lambda name: Scene(self.worlds[name]))
         self.terms, self.sound, self.step_s = None, b"", 0.0
         self._controls()
         self._changed()
@@ -430,7 +445,9 @@ class ShiftExplorer:
             name: w.Button(description=f"play the {text}", icon="play", layout=fit)
             for name, text in (("recording",) * 2, ("transcription",) * 2, ("rendered", "rendered sound"))
         }
-        self.picture = w.Image(format="svg+xml", layout=w.Layout(width="99%", max_width="1100px"))
+        lie = w.Layout(width="100%", grid_area="picture")  # all in one cell of a grid: on each other
+        self.pictures = [w.Image(format="svg+xml", layout=lie) for _ in range(3)]
+        cell = w.Layout(width="99%", max_width="1100px", grid_template_areas="'picture'", overflow="visible")
         self.text, self.player, wrap = w.HTML(), w.HTML(), w.Layout(flex_flow="row wrap", align_items="center")
         controls = (self.piece, self.shift, self.anchor, self.lambda_cycle)
         for control in controls:
@@ -438,7 +455,7 @@ class ShiftExplorer:
         for name, button in self.buttons.items():
             button.on_click(lambda _, name=name: self._play(name))
         sounds = w.HBox([*self.buttons.values(), self.player], layout=wrap)
-        self.view = w.VBox([w.HBox(controls, layout=wrap), self.picture, self.text, sounds])
+        self.view = w.VBox([w.HBox(controls, layout=wrap), w.GridBox(self.pictures, layout=cell), self.text, sounds])
         self.view.add_class("shift-explorer")
 
     @property
@@ -447,9 +464,9 @@ class ShiftExplorer:
         return self.worlds[self.piece.value]
 
     @property
-    def svg(self) -> str:
-        """The picture as it stands."""
-        return bytes(self.picture.value).decode()
+    def svgs(self) -> list[str]:
+        """The picture's layers as they stand, the lowest first."""
+        return [bytes(picture.value).decode() for picture in self.pictures]
 
     @property
     def numbers(self) -> str:
@@ -462,7 +479,9 @@ class ShiftExplorer:
 
         clock, share, weight = perf_counter(), self.anchor.value, self.lambda_cycle.value
         t = self.terms = self.world.objective(self.shift.value, share, weight)
-        self.picture.value, self.player.value = self.scenes[self.piece.value].svg(t, share, weight).encode(), ""
+        for picture, layer in zip(self.pictures, self.scene(self.piece.value).layers(t, share, weight)):
+            picture.value = layer.encode()
+        self.player.value = ""
         self.text.value = (
             f"<code>shift {t.shift:+d} · cycle loss {t.cycle:.4f} · discriminator {t.discriminator:.3f} "
             f"· pairs {t.pairs:.3f} · objective {t.total:.3f} · Frame F1 {100 * t.f1:.1f}</code><br>"
