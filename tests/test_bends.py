@@ -9,6 +9,7 @@ import pytest
 from amt_nb.notes import as_notes, empty_notes
 from amt_nb.workshop import bends as B
 from amt_nb.workshop.midi import read_midi
+from amt_nb.workshop.midi_parsing import parse_midi
 from amt_nb.workshop.settings import UserError
 
 
@@ -72,6 +73,15 @@ def test_another_reader_finds_the_range_and_the_wheel():
     assert controls[:3] == [(101, 0), (100, 0), (6, 2)]
     back = read_midi(midi)
     assert back["pitch"].tolist() == [60, 67] and back["instrument"].tolist() == [0, 10]
+
+
+def test_every_instrument_has_a_track_with_its_name():
+    notes = as_notes(np.arange(8) * 0.25, np.arange(8) * 0.25 + 0.5, 60 + np.arange(8), 80, [0, 10] * 4)
+    names = ("lute", *[""] * 9, "flute")
+    midi = B.bend_midi_bytes(notes, [np.zeros(26)] * 8, names=names)
+    assert parse_midi(midi).names == {1: "lute", 2: "flute"}
+    back = read_midi(midi)
+    assert all(np.array_equal(back[key], notes[key]) for key in ("pitch", "velocity", "instrument"))
 
 
 def test_more_notes_than_channels_are_all_there():

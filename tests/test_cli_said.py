@@ -14,7 +14,9 @@ import soundfile
 
 from amt_nb.notes import as_notes
 from amt_nb.workshop import cli, cli_notes
-from amt_nb.workshop.midi import write_midi
+from amt_nb.workshop.midi import read_pedal, write_midi
+from amt_nb.workshop.midi_parsing import parse_midi
+from amt_nb.workshop.players import played_by
 from amt_nb.workshop.synth import render
 
 SR = 16000
@@ -161,3 +163,71 @@ def test_a_setting_that_there_is_not_is_an_error_of_every_command(folder, monkey
     for words in (["transcribe", "tune.wav"], ["demo"], ["score", "score.mid"], ["sweep", "--list"]):
         code, out, err = shell(*words)
         assert code == 1 and out == "" and "settings.ini: unknown" in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (["--instrument", "piano", "--bends"], "--bends is for what glides"),
+        (["--instrument", "mallets", "--bends"], "--bends is for what glides"),
+        (["--instrument", "violin", "--pedal"], "--pedal is the piano's"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused_before_work(folder, words, said):
+    code, out, err = shell("transcribe", "tune.wav", *words)
+    assert code == 1 and out == "" and err.startswith(f"amt-nb: {said}") and err.count("\n") == 1
+    assert not Path("tune.mid").exists()
+
+
+def test_a_pedal_without_a_piano_is_said_and_not_written(folder, monkeypatch):
+    monkeypatch.setattr(cli_notes, "players_of", lambda notes, *_: played_by("violin", notes))
+    code, _, err = shell("transcribe", "tune.wav", "--instrument", "auto", "--pedal", "--no-progress")
+    assert code == 0 and "tune.mid: no piano is heard, so no pedal is written" in err
+    assert not len(read_pedal("tune.mid"))
+
+
+def test_bends_keep_the_instruments_apart(folder):
+    assert shell("transcribe", "tune.wav", "--instrument", "flute", "--bends", "--no-progress")[0] == 0
+    assert list(parse_midi("tune.mid").names.values()) == ["flute"]
+
+
+@pytest.mark.parametrize("score", ["tune.wav", "page.gif", "page.webp", "score"])
+def test_what_is_no_score_is_told_both_kinds_and_the_order(folder, score):
+    Path(score).exists() or Path(score).write_bytes(b"GIF89a")
+    code, _, err = shell("align", "silence.wav", score)
+    assert code == 1 and err.startswith(f"amt-nb: {score}: a score ends in .mid") and err.count("\n") == 1
+    assert ".pdf" in err and "the recording is named first" in err
+
+
+@pytest.mark.parametrize("text", ["3-1", "0", "a", "1-", "-1", "1-2-3", ""])
+def test_pages_that_are_none_are_told_how_to_be_named(folder, text):
+    code, _, err = shell("align", "tune.wav", "a.pdf", f"--pages={text}")
+    assert code == 2 and "is no page like 5 and no pages like 3-8" in err and "page_range" not in err
+
+
+@pytest.mark.parametrize("address", ["https://web.org/a.mp3", "ftp://web.org/a.mp3", "file:///tmp/none.mp3"])
+@pytest.mark.parametrize("words", [["transcribe"], ["demo"], ["adapt"], ["align", "tune.wav"], ["score"]])
+def test_an_address_is_not_fetched_and_that_is_said(folder, words, address):
+    address = address.replace(".mp3", ".mid") if words[0] in ("align", "score") else address
+    code, _, err = shell(*words, address)
+    assert code == 1 and "an address is not fetched: download it first" in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("words", [["transcribe", "tune.wav"], ["align", "tune.wav", "score.mid"]])
+def test_what_another_process_wrote_meanwhile_stays(folder, monkeypatch, words):
+    """Two runs with one output: the later one writes none of its files, not some of them."""
+    from amt_nb.alignment import align
+    from amt_nb.transcription import transcribe
+
+    write_midi(TUNE, "score.mid")
+    for module, name in ((transcribe, "stream_activations"), (align, "align")):
+
+        def beside(*args, whole=getattr(module, name), **more):
+            Path("out.csv").write_text("theirs")
+            return whole(*args, **more)
+
+        monkeypatch.setattr(module, name, beside)
+    out = ["-o", "out.mid", "--csv"] if words[0] == "transcribe" else ["-o", "out.csv", "--midi"]
+    code, _, err = shell(*words, *out, "--no-progress")
+    assert code == 1 and "out.csv is there already" in err
+    assert Path("out.csv").read_text() == "theirs" and not Path("out.mid").exists()

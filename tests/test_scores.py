@@ -15,7 +15,7 @@ from amt_nb.metrics import note_f1
 from amt_nb.notes import as_notes
 from amt_nb.workshop.cli import main
 from amt_nb.workshop.cli_score import COLUMNS
-from amt_nb.workshop.midi import write_midi
+from amt_nb.workshop.midi import file_bytes, track_bytes, write_midi
 from amt_nb.workshop.scores import read_score
 from amt_nb.workshop.settings import UserError
 from amt_nb.workshop.synth import render
@@ -177,6 +177,63 @@ def test_the_command_reads_midi_and_refuses_in_one_line(tmp_path, capsys):
         assert main(["score", *map(str, words)]) == 1
         assert capsys.readouterr().err.count("\n") == 1
     assert (tmp_path / "mine.csv").read_text() == "mine"
+
+
+def midi_score(path, tracks, ticks_per_beat=480):
+    """A MIDI file of tracks: (name or "", channel, program, pitches), each pitch a quarter long."""
+    out = []
+    for name, channel, program, pitches in tracks:
+        events = [(0, bytes([0xFF, 3, len(name.encode())]) + name.encode())] * bool(name)
+        events.append((0, bytes([0xC0 | channel, program])))
+        for k, pitch in enumerate(pitches):
+            events += [
+                (480 * k, bytes([0x90 | channel, pitch, 80])),
+                (480 * k + 480, bytes([0x80 | channel, pitch, 0])),
+            ]
+        out.append(track_bytes(events))
+    path.write_bytes(file_bytes(out, ticks_per_beat))
+    return path
+
+
+def test_parts_of_midi_are_its_tracks_and_no_instrument_is_called_another(tmp_path, capsys):
+    guitar, bass, choir = ("Guitar", 0, 24, [60, 62]), (" Bass\nline", 1, 32, [36, 38]), ("", 2, 52, [72, 74])
+    midi_score(tmp_path / "a.mid", [guitar, bass, choir, ("Drums", 9, 0, [36])])
+    assert main(["score", str(tmp_path / "a.mid"), "-o", str(tmp_path / "a.csv")]) == 0
+    words = capsys.readouterr().out
+    assert "3 parts" in words and "Guitar, Bass line, track 3\n" in words and "1 note of drums" in words
+    with open(tmp_path / "a.csv", newline="") as file:
+        found = [(row["part"], row["pitch"]) for row in csv.DictReader(file)]
+    assert sorted(found) == sorted(
+        [
+            ("Guitar", "60"),
+            ("Guitar", "62"),
+            ("Bass line", "36"),
+            ("Bass line", "38"),
+            ("track 3", "72"),
+            ("track 3", "74"),
+        ]
+    )
+
+
+def test_one_track_of_several_programs_is_several_parts(tmp_path):
+    events = [(0, bytes([0xC0 | c, 24 + c])) for c in (0, 1)]
+    events += [(t, bytes([(0x90 if not t else 0x80) | c, 60 + c, 80])) for t in (0, 480) for c in (0, 1)]
+    (tmp_path / "a.mid").write_bytes(file_bytes([track_bytes(events)], 480))
+    score = read_score(tmp_path / "a.mid")
+    assert [score.parts[i] for i in score.part] == ["program 25", "program 26"]
+
+
+@pytest.mark.parametrize(
+    "tracks, ticks_per_beat, said",
+    [
+        ([("A", 0, 0, [60, 62]), ("B", 0, 0, [60, 64])], 480, "1 note of a key that its channel begins to play"),
+        ([("A", 0, 0, [60, 62])], 0xE728, "half a second is called a quarter"),
+        ([("A", 0, 0, [60, 62]), ("B", 1, 0, [60, 62])], 480, ""),
+    ],
+)
+def test_what_is_read_otherwise_than_it_stands_in_midi_is_said(tmp_path, tracks, ticks_per_beat, said):
+    score = read_score(midi_score(tmp_path / "a.mid", tracks, ticks_per_beat))
+    assert said in "; ".join(score.words) and bool(score.words) == bool(said)
 
 
 def test_neither_reading_nor_aligning_loads_music21(tmp_path):

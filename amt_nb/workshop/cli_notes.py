@@ -114,7 +114,7 @@ def write_notes(
 
         midi = midi_in_bars(notes, grid, pedal, programs, names)
     elif bends is not None:
-        midi = bend_midi_bytes(notes, bends, programs)
+        midi = bend_midi_bytes(notes, bends, programs, names)
     else:
         midi = midi_bytes(notes, programs=programs, pedal=pedal, names=names)
     if "musicxml" in paths:
@@ -137,7 +137,11 @@ def write_outputs(notes, found, recording: Path, paths: dict[str, Path], args, m
     if "json" in paths:
         names = players.names if players else INSTRUMENTS
         atomic_write(paths["json"], json_text(notes, recording, found.seconds, weights, several, names).encode())
-    pedal = heard_pedal(notes, recording, model, found.level_db) if args.pedal else None
+    heard = players.shares if players else {INSTRUMENTS[i] for i in notes["instrument"].tolist()}
+    pedalled = args.pedal and (not len(notes) or "piano" in heard)
+    if args.pedal and not pedalled:
+        print(f"{printable(paths['midi'])}: no piano is heard, so no pedal is written", file=sys.stderr)
+    pedal = heard_pedal(notes, recording, model, found.level_db) if pedalled else None
     bends = note_bends(recording, notes) if args.bends else None
     write_notes(notes, paths, pedal, args.beats, several, bends, players)
     return f"; heard: {players.told}" if named == "auto" else ""

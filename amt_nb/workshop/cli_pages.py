@@ -8,9 +8,11 @@ __all__ = ['PAGE_SUFFIXES', 'PAGE_OUTPUTS', 'is_pages', 'page_range', 'are_pages
            'content_of', 'on_their_heads', 'run_align_pages']
 
 # %% ../../nbs/workshop/cli_pages.ipynb #a02df812
+import argparse
 import contextlib
 import json
 import os
+import re
 import sys
 import time
 from pathlib import Path
@@ -31,11 +33,11 @@ def is_pages(path) -> bool:
 
 
 def page_range(text: str) -> tuple[int, int]:
-    """First and last page of '3-8' or '5', counted from 1; ValueError for anything else."""
-    first, _, last = text.partition("-")
-    pages = int(first), int(last or first)
+    """First and last page of '3-8' or '5', counted from 1, for argparse, which shows what else it was."""
+    found = re.fullmatch(r"([0-9]{1,6})(?:-([0-9]{1,6}))?", text)
+    pages = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
     if not 1 <= pages[0] <= pages[1]:
-        raise ValueError(text)
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is no page like 5 and no pages like 3-8, counted from 1")
     return pages
 
 # %% ../../nbs/workshop/cli_pages.ipynb #b68c9c96

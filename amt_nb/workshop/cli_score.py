@@ -35,7 +35,7 @@ def rows_of(score):
     bars = np.clip(np.searchsorted(score.bar_s, notes["onset_s"] + 1e-6, "right") - 1, 0, None)
     beats = onset - score.beats(score.bar_s[bars]) + 1
     for i, note in enumerate(notes):
-        place = [INSTRUMENTS[note["instrument"]], "", ""]
+        place = [score.parts[score.part[i]] if score.part is not None else INSTRUMENTS[note["instrument"]], "", ""]
         times, bar, beat = [onset[i], end[i] - onset[i]], bars[i], beats[i]
         if paper is not None:
             times, bar, beat = [paper["onset"][i], paper["duration"][i]], paper["bar"][i], paper["beat"][i]

@@ -7,6 +7,7 @@ __all__ = ['KINDS', 'FOREIGN', 'check_input', 'check_sound_file']
 
 # %% ../../nbs/workshop/inputs.ipynb #11462694
 import os
+import re
 import stat
 from pathlib import Path
 
@@ -16,6 +17,13 @@ from .settings import UserError
 KINDS = ((stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"), (stat.S_ISCHR, "a device"), (stat.S_ISBLK, "a device"))
 
 
+def _advice(name: str) -> str:
+    """What to do about a name that is no file but standard input or an address of the web; '' for any other."""
+    if re.match("[a-z]{3,6}:/", name):
+        return "; an address is not fetched: download it first"
+    return "; to read standard input, save it to a file first" if name == "-" else ""
+
+
 def check_input(path, what: str = "recording") -> Path:
     """`path`, an ordinary file that can be read; UserError for what is missing, a folder, a pipe or a device."""
     try:
@@ -23,8 +31,7 @@ def check_input(path, what: str = "recording") -> Path:
         if stat.S_ISREG(mode) and not os.access(path, os.R_OK):
             raise PermissionError(13, os.strerror(13))
     except (FileNotFoundError, NotADirectoryError):
-        piped = "; to read standard input, save it to a file first" if str(path) == "-" else ""
-        raise UserError(f"{path}: there is no such file{piped}") from None
+        raise UserError(f"{path}: there is no such file{_advice(str(path))}") from None
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
     if stat.S_ISDIR(mode):

@@ -209,7 +209,7 @@ LONGEST_S = 12 * 3600
 
 
 def key_rows(presses: dict, programs: dict, end_s: float) -> dict:
-    """(onset, pitch, instrument, channel) -> (offset, velocity) of what `collect` found, drums left out."""
+    """(onset, pitch, instrument, channel) -> (offset, velocity, track) of what `collect` found, drums left out."""
     rows = {}
     for (track, channel, pitch), played in presses.items():
         if channel == DRUM_CHANNEL:
@@ -217,8 +217,8 @@ def key_rows(presses: dict, programs: dict, end_s: float) -> dict:
         for onset, offset, velocity in pair_onsets(played, end_s):
             instrument = PROGRAM_INSTRUMENT[program_of(programs, channel, track, onset)]
             key = onset, pitch, instrument, channel
-            late, loud = rows.get(key, (0.0, 1))
-            rows[key] = max(late, offset if offset > onset else onset + 1e-3), max(loud, velocity)
+            late, loud, first = rows.get(key, (0.0, 1, track))
+            rows[key] = max(late, offset if offset > onset else onset + 1e-3), max(loud, velocity), first
     return rows
 
 
@@ -241,7 +241,7 @@ def read_midi(
     rows = key_rows(presses, programs, end_s)
     if not rows:
         return empty_notes()
-    onset, pitch, instrument, channel, offset, velocity = np.array([k + v for k, v in rows.items()], float).T
+    onset, pitch, instrument, channel, offset, velocity, _ = np.array([k + v for k, v in rows.items()], float).T
     if offset.max() > LONGEST_S:
         raise UserError(
             f"{midi.name}: a note at {offset.max() / 3600:.1f} h: files of up to {LONGEST_S // 3600} h are read"

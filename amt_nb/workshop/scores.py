@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['LAYOUT_DTYPE', 'MOST_BARS', 'MAX_HOURS', 'MUSICXML', 'MIDI', 'KERN', 'READERS', 'extrapolate', 'Score', 'midi_bars',
-           'quarter_ticks', 'left_open', 'read_midi_score', 'visits', 'told', 'played_score', 'read_written_score',
-           'read_musicxml_score', 'read_kern_score', 'read_score', 'bar_lines', 'bar_length', 'sign_borders']
+           'quarter_ticks', 'left_open', 'midi_parts', 'read_midi_score', 'visits', 'told', 'played_score',
+           'read_written_score', 'read_musicxml_score', 'read_kern_score', 'read_score', 'bar_lines', 'bar_length',
+           'sign_borders']
 
 # %% ../../nbs/workshop/scores.ipynb #82a63aaa
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ..notes import as_notes, empty_notes, on_keyboard
-from .midi import DRUM_CHANNEL, collect, midi_events, read_midi, tempo_map
+from .midi import DRUM_CHANNEL, collect, key_rows, midi_events, program_of, read_midi, tempo_map
 from .midi_parsing import MidiFile, parse_midi
 from .repeats import bars_in_order
 from .settings import UserError
@@ -38,8 +39,8 @@ class Score:
 
     notes: note array, score seconds. beat_s, beat: score seconds and quarter notes at every change of tempo, to be
     interpolated. bar_s (rising) and bar_name: where bars begin. words: what a reader should know of how it was read.
-    layout: for each note, in order, its exact place on paper (LAYOUT_DTYPE), None where the file has no paper; parts:
-    the names that its parts have, voices those of its voices.
+    layout: for each note, in order, its exact place on paper (LAYOUT_DTYPE), None where the file has no paper, and then
+    part: an index of parts for each note; parts: the names that its parts have, voices those of its voices.
     """
 
     notes: np.ndarray
@@ -52,6 +53,7 @@ class Score:
     layout: np.ndarray | None = None
     parts: tuple = ()
     voices: tuple = ()
+    part: np.ndarray | None = None
 
     def beats(self, score_s) -> np.ndarray:
         """Quarter notes from the beginning, at score seconds."""
@@ -110,20 +112,45 @@ def quarter_ticks(midi: MidiFile) -> float:
 
 
 def left_open(midi: MidiFile) -> list[str]:
-    """Words on what is read otherwise than it stands in a MIDI file: its drums, and keys that nobody lets go."""
-    drums = held = 0
-    for (_, channel, _), touches in collect(midi_events(midi)[0])[0].items():
+    """Words on what is read otherwise than it stands in a MIDI file: its drums, keys that nobody lets go, notes that two
+    tracks of one channel play at once, and time without beats."""
+    drums, held, (events, end_s, _) = 0, 0, midi_events(midi)
+    presses, _, programs = collect(events)
+    doubled = -len(key_rows(presses, programs, end_s))
+    for (_, channel, _), touches in presses.items():
         pressed = sum(velocity > 0 for _, velocity in touches)
         if channel == DRUM_CHANNEL:
             drums += pressed
-        elif all(velocity >= 0 for _, velocity in touches):
+            continue
+        doubled += pressed
+        if all(velocity >= 0 for _, velocity in touches):
             held += max(0, 2 * pressed - len(touches))
     notes = lambda n: f"{n:,} note{'s' * (n != 1)}"
     words = {
         f"{notes(drums)} of drums (channel 10) left out": drums,
         f"{notes(held)} never let go: the next of the key ends such a note, or the piece": held,
+        f"{notes(doubled)} of a key that its channel begins to play at that instant already: read once": doubled,
+        "its time is in frames (SMPTE) and has no beats: half a second is called a quarter": midi.ticks_per_beat < 0,
     }
     return [text for text, count in words.items() if count]
+
+
+def midi_parts(midi: MidiFile, notes) -> tuple[tuple, np.ndarray]:
+    """(names of the parts of a MIDI file, which of them each of its `notes` (N,) is of): a part is a track, called by its
+    name, or what a track plays with one of several programs (General MIDI's, from 1)."""
+    events, end_s, _ = midi_events(midi)
+    presses, _, programs = collect(events)
+    where, played = {}, {}
+    for (onset, pitch, instrument, channel), (offset, _, track) in key_rows(presses, programs, end_s).items():
+        program = program_of(programs, channel, track, onset) + 1
+        where.setdefault((onset, offset, pitch, instrument), []).append((track, program))
+        played.setdefault(track, set()).add(program)
+    found = [where[note].pop() for note in notes[["onset_s", "offset_s", "pitch", "instrument"]].tolist()]
+    parts = sorted(set(found))
+    of_several = lambda track, program: f"program {program}" if len(played[track]) > 1 else ""
+    named = lambda track, program: ", ".join(filter(None, (midi.names.get(track), of_several(track, program))))
+    names = tuple(named(*part) or f"track {part[0] + 1}" for part in parts)
+    return names, np.array([parts.index(one) for one in found], int)
 
 
 def read_midi_score(path) -> Score:
@@ -137,7 +164,9 @@ def read_midi_score(path) -> Score:
     bars, last = midi_bars(midi), max((m[0] for m in midi.messages), default=0)
     ticks = np.unique([0, *(t for t, _ in midi.tempos if t < last), max(last, round(quarter), 1)])
     names, words = [str(i + 1) for i in range(len(bars))], (*midi.words, *left_open(midi))
-    return Score(notes, seconds(ticks), ticks / quarter, seconds(bars), names, Path(path).name, words)
+    parts, part = midi_parts(midi, notes)
+    beats = seconds(ticks), ticks / quarter
+    return Score(notes, *beats, seconds(bars), names, Path(path).name, words, parts=parts, part=part)
 
 # %% ../../nbs/workshop/scores.ipynb #7e4870c9
 def visits(bars, names=None) -> list[str]:
