@@ -244,7 +244,7 @@ def test_explorer_without_a_browser():
                 slider.value = value
                 clocks.append(explorer.step_s)
                 layers = [ElementTree.fromstring(text) for text in explorer.svgs]
-                assert all(layer.tag.endswith("svg") for layer in layers) and len(explorer.svgs[2]) > 5000
+                assert all(layer.tag.endswith("svg") for layer in layers) and explorer.svgs[2].count("z") > 75
                 # the rendered CQT lies below, the recording's in the middle, nothing but lines above
                 assert [len(layer.findall("{*}image")) for layer in layers] == [1, 1, 0]
                 assert (
