@@ -6,6 +6,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                          'amt_nb/alignment/align.py'),
                                         'amt_nb.alignment.align.Alignment.confidence_inside': ( 'alignment/align.html#alignment.confidence_inside',
                                                                                                 'amt_nb/alignment/align.py'),
+                                        'amt_nb.alignment.align.against_chance': ( 'alignment/align.html#against_chance',
+                                                                                   'amt_nb/alignment/align.py'),
                                         'amt_nb.alignment.align.align': ('alignment/align.html#align', 'amt_nb/alignment/align.py'),
                                         'amt_nb.alignment.align.as_score': ('alignment/align.html#as_score', 'amt_nb/alignment/align.py'),
                                         'amt_nb.alignment.align.at_any_pitch': ( 'alignment/align.html#at_any_pitch',

@@ -16,7 +16,8 @@ from browser import HOME, RIGHT, Tab, needs_browser, wait_for
 from PIL import Image
 
 from amt_nb.notes import as_notes
-from amt_nb.sheet.align_pages import FITS_FROM, PagePathConfig, allowed, calmer, follow_pages, in_bars_of
+from amt_nb.sheet import align_pages
+from amt_nb.sheet.align_pages import FITS_FROM, PagePathConfig, allowed, bar_cells, calmer, follow_pages, in_bars_of
 from amt_nb.sheet.align_pages import jump_penalties, lost, page_jumps, pages_in_words, played_bars
 from amt_nb.sheet.page_score import FIRST_STEP, key_of, page_score
 from amt_nb.workshop.cli import main
@@ -86,6 +87,21 @@ def test_any_order_of_bars_is_followed(order):
     jumps = [(a + 1, b + 1) for a, b in zip(order, order[1:]) if b != a + 1]
     assert [(j["from_bar"], j["to_bar"]) for j in page_jumps(found)] == jumps
     assert pages_in_words(found)[0] == "on pages 1 and 3 no music was found" and found.mean_confidence > 0.8
+
+
+def test_a_path_that_creeps_does_not_say_how_long_a_bar_lasts(monkeypatch):
+    rng = np.random.default_rng(4)
+    page, music = made_page(rng)
+    rolls, score, honest = heard(music, [*range(16)] * 2, rng), page_score([page]), align_pages.bar_path
+
+    def creeping(a, readings, per_bar, *rest):
+        path, jumped, worth = honest(a, readings, per_bar, *rest)
+        return (path // 6, 0 * jumped, 9 * worth) if per_bar > 20 else (path, jumped, worth)
+
+    monkeypatch.setattr(align_pages, "bar_path", creeping)
+    assert 14 < bar_cells(rolls, score, 4, 0.4) < 26  # true: 20
+    monkeypatch.setattr(align_pages, "LENGTHS", np.array([2.0, 2.5]))
+    assert bar_cells(rolls, score, 4, 0.4) > 3 * BAR_FRAMES / 4  # where all creep, the one worth most is taken
 
 
 def test_another_piece_is_told():

@@ -73,6 +73,23 @@ def test_an_engraved_page_turned_by_a_degree_keeps_its_bars_and_97_of_100_heads(
     assert sum(sum(c.values()) for c in both) >= 0.97 * max(len(truth.heads), len(found.heads))
 
 
+def test_stems_broken_into_dashes_still_hold_their_heads(engraved):
+    page, truth = engraved
+    ink = page < 128
+    wide = np.lib.stride_tricks.sliding_window_view(np.pad(ink, ((0, 0), (3, 3))), 4, axis=1).all(2)
+    wide = np.any([wide[:, k : k + ink.shape[1]] for k in range(4)], axis=0)  # runs of four pixels and more
+    thin = ink & ~wide
+    for bar in truth.bars:
+        for x in (int(bar["x0"]), int(bar["x1"])):
+            thin[int(bar["y0"]) - 9 : int(bar["y1"]) + 9, max(0, x - 6) : x + 7] = False
+    dashed = page.copy()
+    dashed[thin & (np.arange(len(page)) % 5 < 2)[:, None]] = 255
+    found = read_page(dashed)
+    both = [Counter(a) & Counter(b) for a, b in zip(steps_per_bar(found), steps_per_bar(truth))]
+    assert found.bars["system"].tolist() == truth.bars["system"].tolist()
+    assert sum(sum(c.values()) for c in both) >= 0.97 * max(len(truth.heads), len(found.heads))
+
+
 def test_bars_and_heads_lie_where_they_were_engraved(engraved):
     page, truth = engraved
     found = read_page(page)

@@ -208,15 +208,17 @@ def page_sides(recording, score: PageScore, per_bar: int, base: PathConfig = Pat
 def bar_cells(
     rolls, score: PageScore, cell: int, scale: float, config: PagePathConfig = PagePathConfig(), base=PathConfig()
 ) -> float:
-    """How many cells of `cell` frames a bar lasts in a recording of `rolls`, frames and onsets (T, 88) on white keys."""
+    """How many cells of `cell` frames a bar lasts in a recording of `rolls`, frames and onsets (T, 88) on white keys: by the
+    path worth most of those that go at half to double the speed their length says, or of all."""
     recording = [roll[:, :N_STEPS] for roll in recording_cells(*rolls, COARSE * cell, base)]
     B, found = len(score.bars), []
     penalties, usual = jump_penalties(B, score.jumps, config), len(recording[0]) / B
     for n in sorted({int(np.clip(round(usual * length), 4, 250 // COARSE)) for length in LENGTHS}):
         a, readings = page_sides(recording, score, n, base)
         path, jumped, worth = bar_path(a, readings, n, penalties, scale / COARSE, config, score.begins)
-        found.append((worth, COARSE * n / float(np.clip(tempo_of(path, jumped), 0.4, 2.5))))
-    return max(found)[1]
+        tempo = tempo_of(path, jumped)
+        found.append((0.5 <= tempo <= 2, worth, COARSE * n / float(np.clip(tempo, 0.4, 2.5))))
+    return max(found)[2]
 
 # %% ../../nbs/sheet/56_align_pages.ipynb #h1calm01
 HEARD, NEAR = 0.3, 2  # an onset's least probability; cells by which a path may be behind it
@@ -451,15 +453,8 @@ def page_jumps(found: PageAlignment) -> list[dict]:
     for i in np.flatnonzero(np.diff(p["segment"])):
         a, b = int(p["bar"][i]), int(p["bar"][i + 1])
         ends = dict(zip(("from", "to"), (place_in_words(bars, row) for row in (a, b))))
-        jumps.append(
-            dict(
-                recording_s=round(float(p["recording_s"][i + 1]), 3),
-                from_bar=a + 1,
-                to_bar=b + 1,
-                direction="back" if b <= a else "on",
-                **ends,
-            )
-        )
+        at, way = round(float(p["recording_s"][i + 1]), 3), "back" if b <= a else "on"
+        jumps.append(dict(recording_s=at, from_bar=a + 1, to_bar=b + 1, direction=way, **ends))
     return jumps
 
 
