@@ -200,6 +200,15 @@ def test_grace_cue_and_unpitched_notes_are_left_out_in_words(here):
     assert "2 grace notes" in words and "1 cue note " in words and "1 note without pitch" in words
 
 
+def test_notes_on_a_percussion_clef_have_no_pitch_whatever_the_file_says(here):
+    clef = lambda sign, staff="": f"<attributes><clef{staff}><sign>{sign}</sign></clef></attributes>"
+    assert one_part(here, clef("percussion") + note_xml(60, 4), clef("G") + note_xml(62, 4)) == [(2, 2, 62)]
+    assert read_score(here / "a.musicxml").words == ("1 note without pitch left out",)
+    below = ' number="2"'
+    two = clef("percussion", below) + note_xml(60, 4) + "<backup><duration>4</duration></backup>"
+    assert one_part(here, two + note_xml(48, 4, staff=2)) == [(0, 2, 60)]
+
+
 def test_a_grace_note_of_cue_size_takes_no_time(here):
     """As MuseScore 2 writes them: grace, cue, and a drawn type, which is no length."""
     small = f"<note><grace/><cue/>{pitch_xml(59)}<type>eighth</type></note>"

@@ -231,6 +231,24 @@ def test_what_is_wrong_with_a_file_is_one_line(text, tmp_path, shell):
     assert not (tmp_path / "o").exists()
 
 
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (["--set", "nonsense=1"], "--set nonsense=1: settings.ini has no nonsense"),
+        (["--vae", "gone.safetensors"], "no weights at gone.safetensors"),
+        (["--vae", "text.safetensors"], "text.safetensors is not a whole weights file"),
+        (["--vae", str(ROOT / "amt_nb" / "weights" / "clefs-14k.safetensors")], "holds no score VAE"),
+    ],
+)
+@pytest.mark.parametrize("dry", [["--dry-run"], []])
+def test_what_is_wrong_on_the_line_is_said_before_any_run(tmp_path, monkeypatch, shell, words, said, dry):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.safetensors").write_text("hello")
+    code, out, err = shell("sweep", "table1", *words, *dry, "-o", tmp_path / "runs")
+    assert code == 1 and said in err and err.count("\n") == 1 and ".toml" not in err
+    assert not (tmp_path / "runs").exists()
+
+
 def test_cost_is_estimated_without_training_the_table(maps, tmp_path, shell):  # noqa: F811
     file = table(tmp_path / "t.toml", LONG)
     code, out, err = shell("sweep", file, "--dry-run", "--data", f"maps={maps}", "-o", tmp_path / "o")

@@ -20,10 +20,10 @@ import torch
 from ..cqt import CQTConfig
 from ..metrics import frame_counts, frame_f1_channel_mean, frame_f1_chunk_mean, score_from_counts
 from .collapse import f1_by_shift
-from .conditions import CONDITIONS, all_settings, check_changes, reads, train_condition
+from .conditions import CONDITIONS, all_settings, check_changes, load_vae, reads, train_condition
 from .piano import choose_decoding, predictions
 from ..notes import as_notes
-from .score_vae import ScoreVAE
+from .score_vae import ScoreVAE, VAEConfig
 from .training import make_fabric
 from .transcribe import load_model
 from .unpaired import NEVER, evaluate_model, for_training, pools_of, train_vae
@@ -204,8 +204,20 @@ def changes_of(run: Run) -> dict[str, dict]:
     return changes
 
 
+def _check_vae(sweep: Sweep) -> None:
+    """UserError for a file that should hold the runs' score VAE and does not, or that none of them reads."""
+    latent = {run.vae: run for run in sweep.runs if "vae" in getattr(CONDITIONS.get(run.condition), "reads", ())}
+    for vae in dict.fromkeys(run.vae for run in sweep.runs if run.vae not in ("shared", "own")):
+        if vae not in latent:
+            raise UserError(f"{sweep.name}: none of its conditions has a score VAE, and {vae} was given: leave it out")
+        own = latent[vae].changes.get("vae", {})
+        load_vae(Path(vae).expanduser(), fill(VAEConfig, latent[vae].size, "vae", **own))
+
+
 def check_sweep(sweep: Sweep) -> None:
-    """UserError, before anything is computed, for a setting that cannot be or that no run reads."""
+    """UserError, before anything is computed, for a setting that cannot be or that no run reads, and for a file that holds
+    no score VAE."""
+    _check_vae(sweep)
     for run in {(run.condition, str(run.settings)): run for run in sweep.runs}.values():
         changes_of(run)
     for key in dict.fromkeys(key for run in sweep.runs for key in run.settings):

@@ -68,7 +68,7 @@ def ticks_in(text, divisions, ticks: int) -> int:
 @dataclass
 class Part:
     """What holds in a part from one bar to the next. ticks: of a quarter. transpose: semitones by staff, 0 for all.
-    copied: bars to look back under bar-repeat signs, by staff."""
+    copied: bars to look back under bar-repeat signs, by staff. drums: staves with a percussion clef."""
 
     index: int
     ticks: int
@@ -76,6 +76,7 @@ class Part:
     nominal: int | None = None
     transpose: dict = field(default_factory=dict)
     copied: dict = field(default_factory=dict)
+    drums: set = field(default_factory=set)
 
     def length(self, text) -> int:
         """Ticks of a <duration>'s text; 0 where it is none or negative, a million quarters where it is more."""
@@ -128,6 +129,8 @@ def read_note(element, part: Part, start: int, counts: Counter):
         return "grace", 0, None
     if length is None:
         length = part.nominal or 0 if kind == "bar rest" else round((quarters_of_type(element) or 0) * part.ticks)
+    if pitch is not None and staff in part.drums:  # a line for each drum, and no pitch whatever the file says
+        out = out or "unpitched"
     if kind != "note" or out:
         counts[out] += 1
         return ("rest" if out else kind), length, None
@@ -159,6 +162,9 @@ def read_attributes(element, part: Part, counts: Counter) -> None:
         texts = [transpose.findtext(name) for name in ("chromatic", "octave-change")]
         counts["double"] += transpose.find("double") is not None
         counts["transpose"] += any(text is not None and number(text) is None for text in texts)
+    for clef in element.iterfind("clef"):
+        change = part.drums.add if (clef.findtext("sign") or "").strip() == "percussion" else part.drums.discard
+        change(whole(clef.get("number"), 1))
     for style in element.iterfind("measure-style"):
         sign, staff = style.find("measure-repeat"), whole(style.get("number"), 0)
         if sign is not None and sign.get("type") == "start":

@@ -254,6 +254,10 @@ def read_sweep(file, size=None, data=(), ratios=(), seeds=(), vae=None, settings
     check_keys(found, path)
     given = dict(item.partition("=")[::2] for item in data or found["data"])
     grids, settings = overridden(narrowed(found["grid"], ratios, seeds), settings or {})
+    known = load()["demo"]
+    for key, value in settings.items():  # what a file says is looked at with the file's name
+        if key not in known:
+            raise UserError(f"--set {key}={value}: settings.ini has no {key}" + nearest(key, known))
     found |= {"data": list(given), "settings": found.get("settings", {}) | settings} | ({"vae": vae} if vae else {})
     runs = tuple(run_of(entry, found, path.stem, path) for grid in grids for entry in points(grid))
     _check_runs(runs, found, path)
