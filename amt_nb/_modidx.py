@@ -1818,6 +1818,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                  'amt_nb/transcription/step_speed.py')},
             'amt_nb.transcription.tables': { 'amt_nb.transcription.tables.Printed': ( 'transcription/paper_tables.html#printed',
                                                                                       'amt_nb/transcription/tables.py'),
+                                             'amt_nb.transcription.tables._check_vae': ( 'transcription/paper_tables.html#_check_vae',
+                                                                                         'amt_nb/transcription/tables.py'),
                                              'amt_nb.transcription.tables._chosen': ( 'transcription/paper_tables.html#_chosen',
                                                                                       'amt_nb/transcription/tables.py'),
                                              'amt_nb.transcription.tables._merged': ( 'transcription/paper_tables.html#_merged',
