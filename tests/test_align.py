@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import soundfile
 from hypothesis import given, settings as hypothesis_settings, strategies as st
-from amt_nb.alignment.align import align, as_score, at_any_pitch, in_words, jumps, retimed
+from amt_nb.alignment.align import Alignment, align, as_score, at_any_pitch, in_words, jumps, retimed
 from amt_nb.workshop.grids import FPS
 from amt_nb.workshop.tuning import tuning_cents
 from amt_nb.workshop.scores import read_score
 from amt_nb.notes import as_notes, onset_roll, sort_notes, to_roll
 from amt_nb.workshop.midi import read_midi, write_midi
-from amt_nb.alignment.jump_dtw import jump_path, PathConfig, segments_of
-from amt_nb.alignment.refinement import follow, refined_map
+from amt_nb.alignment.jump_dtw import first_path, jump_path, PathConfig, segments_of
+from amt_nb.alignment.refinement import follow, in_tempo, near_path, refined_map
 from amt_nb.workshop.scores import extrapolate
 from amt_nb.workshop.cli import main
 from amt_nb.workshop.settings import fill, UserError
@@ -425,3 +425,44 @@ def test_a_segment_of_which_no_event_is_left_is_no_segment(monkeypatch):
     bare = refinement.refined_map(whole.time_map(), *sound, score)
     assert len(whole.segments) == 1 and not bare.segments
     assert not bare.confidence.any() and len(bare.score_s) == len(whole.score_s)
+
+
+def test_a_page_six_times_as_fast_as_written_is_found():
+    """A score without tempi: fifteen seconds of 42 are written six times as long; the path walks twice as fast at most."""
+    curve = np.array([0.0, 15, 30, 100]), np.array([0.0, 15, 105, 175])
+    music = tune(120, seed=6)
+    rolls, written = heard(music), in_tempo(music, curve)
+    found = follow(*rolls, written)
+    first = near_path(*rolls, written, first_path(*rolls, written))
+    off = [
+        np.interp(np.interp(music["onset_s"] + 0.01, f.recording_s, f.score_s), *curve[::-1]) - music["onset_s"]
+        for f in (first, found)
+    ]
+    assert np.mean(np.abs(off[0]) < 0.1) < 0.8 and np.mean(np.abs(off[1]) < 0.1) > 0.98
+    assert len(found.edges) == 1 and abs(found.edges[0][1] - len(rolls[0]) / FPS) < 1
+    shown, agreed = (f.fit.argmax(1) / f.fit.shape[1] * f.end_s for f in (first, found))  # pictures: in score seconds
+    assert abs(found.end_s - first.end_s) < 2 and np.median(np.abs(agreed - shown)) < 2
+
+
+def small_tune(n, rng):
+    """n notes, a third to two thirds of a second apart, in two octaves."""
+    onset = np.r_[0, np.cumsum(rng.choice([0.35, 0.5, 0.7], n - 1))]
+    keys = np.arange(55, 80)
+    return as_notes(onset, onset + 0.33, rng.choice(keys, n))
+
+
+@pytest.mark.parametrize("n", [3, 4, 6, 8, 12])
+def test_a_short_wrong_score_is_doubted_and_no_short_right_one(n):
+    """Six takes of each length, against six of another tune."""
+    wrong = []
+    for seed in range(6):
+        rng = np.random.default_rng([n, seed])
+        score, other = small_tune(n, rng), small_tune(14, rng)
+        other = other[other["onset_s"] < 6]
+        own, foreign = (
+            Alignment(*at_any_pitch(*rolls, score)[:1], as_score(score), len(rolls[0]) / FPS)
+            for rolls in (heard(score, seed), heard(other, seed))
+        )
+        assert "Is it this piece?" not in str(in_words(own)) and own.confidence > 0.6
+        wrong.append("Is it this piece?" in str(in_words(foreign)))
+    assert np.mean(wrong) >= 0.8
