@@ -336,11 +336,8 @@ class Scene:
         pairs = t["pairs"][:, round(anchor * len(self.world.roll))]
         out, floor, shifts = [], np.zeros(len(SLIDER)), np.array(SLIDER)
         here = shifts == terms.shift
-        for name, part in (
-            ("cycle", lambda_cycle * t["cycle"]),
-            ("discriminator", t["discriminator"]),
-            ("pairs", pairs),
-        ):
+        parts = {"cycle": lambda_cycle * t["cycle"], "discriminator": t["discriminator"], "pairs": pairs}
+        for name, part in parts.items():
             sides = np.stack([shifts - 0.4, shifts + 0.4, floor, floor + part])
             out += [panel.bars(*sides[:, here], COLOURS[name]), panel.bars(*sides[:, ~here], COLOURS[name], 0.55)]
             floor = floor + part
