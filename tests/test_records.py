@@ -109,6 +109,17 @@ def test_records_hold_no_folder_and_know_their_configuration(tmp_path):
         read_records(tmp_path)
 
 
+def test_a_record_names_the_source_that_was_loaded_and_not_what_came_after(tmp_path, monkeypatch):
+    from amt_nb.workshop import records
+
+    loaded = records.COMMIT
+    monkeypatch.setattr(records, "_commit", lambda: "ffffffffff")  # as if someone had committed since
+    assert (
+        json.loads(write_record("late", {"a": {"b": {"c": 1.0}}}, {}, 0, folder=tmp_path).read_text())["commit"]
+        == loaded
+    )
+
+
 def test_a_record_comes_apart_into_its_runs(tmp_path):
     metrics = {"CA_seed0": {"test": {"f1": 0.12344, "best shift": 3}}, "CA_seed1": {"test": {"f1": 0.5}}}
     write_record("both", rounded(metrics), {}, 0, folder=tmp_path)

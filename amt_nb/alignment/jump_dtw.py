@@ -252,17 +252,16 @@ def local_tempo(score_s, frame, at_s, half_s: float) -> tuple[np.ndarray, np.nda
     """(recording frame, frames a score second) at the score times `at_s`, of weighted straight lines through a segment.
 
     score_s (rising) and frame: points of the segment; half_s: half-width of the triangular window in score seconds.
-    Beyond the ends the nearest points are continued.
+    Beyond the ends, and where no point is near, the nearest points are continued.
     """
     score_s, frame, at_s = (np.asarray(a, float) for a in (score_s, frame, at_s))
     first, end = np.searchsorted(score_s, at_s - half_s), np.searchsorted(score_s, at_s + half_s)
     value, slope = np.empty(len(at_s)), np.empty(len(at_s))
     least = min(len(score_s), 8)
-    few = end - first < least
-    first, end = (
-        np.where(few, np.clip(first, 0, len(score_s) - least), first),
-        np.where(few, np.clip(end, least, len(score_s)), end),
-    )
+    few, none = end - first < least, end == first
+    first = np.where(none, first - least // 2, first)  # where no point is near, as many as there must be lie around
+    first = np.where(few, np.clip(first, 0, len(score_s) - least), first)
+    end = np.where(none, first + least, np.where(few, np.clip(end, least, len(score_s)), end))
     for n in range(0, len(at_s), 1000):  # a thousand lines at once
         some = slice(n, n + 1000)
         points = first[some, None] + np.arange((end - first)[some].max())
