@@ -205,7 +205,7 @@ def test_pages_that_are_none_are_told_how_to_be_named(folder, text):
     assert code == 2 and "is no page like 5 and no pages like 3-8" in err and "page_range" not in err
 
 
-@pytest.mark.parametrize("address", ["https://web.org/a.mp3", "ftp://web.org/a.mp3", "file:///tmp/none.mp3"])
+@pytest.mark.parametrize("address", ["https://web.org/a.mp3", "ftp://web.org/a.mp3", "file:///music/none.mp3"])
 @pytest.mark.parametrize("words", [["transcribe"], ["demo"], ["adapt"], ["align", "tune.wav"], ["score"]])
 def test_an_address_is_not_fetched_and_that_is_said(folder, words, address):
     address = address.replace(".mp3", ".mid") if words[0] in ("align", "score") else address
