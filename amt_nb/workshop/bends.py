@@ -24,7 +24,7 @@ from amt_nb.workshop.grids import (
     N_BINS,
     PITCH_MIN,
 )
-from .midi import DRUM_CHANNEL, file_bytes, track_bytes, variable_length
+from .midi import DRUM_CHANNEL, file_bytes, name_message, track_bytes
 from .settings import UserError
 from .streaming import stream
 
@@ -148,8 +148,8 @@ def bend_midi_bytes(notes, bends: list, programs=INSTRUMENT_PROGRAMS, names=INST
         warnings.warn(f"{(~alone).sum()} notes sound with fifteen others: they share a channel and are not bent")
     plays, tracks = {}, {}
     for who in np.unique(notes["instrument"]):
-        name, used = names[who].encode(), np.unique(channel[notes["instrument"] == who])
-        tracks[who] = [(0, 0, b"\xff\x03" + variable_length(len(name)) + name)]
+        used = np.unique(channel[notes["instrument"] == who])
+        tracks[who] = [(0, 0, name_message(names[who].encode()))]
         tracks[who] += [(0, 1, bytes([0xB0 | int(c), k, v])) for c in used for k, v in RANGE_SAID]
     for i in np.argsort(notes["onset_s"], kind="stable"):
         c, program, events = int(channel[i]), int(programs[notes["instrument"][i]]), tracks[notes["instrument"][i]]

@@ -6,8 +6,8 @@
 __all__ = ['HELD_S', 'PEDAL_DTYPE', 'PEDAL_DOWN', 'DRUM_CHANNEL', 'FAMILY', 'PROGRAM_INSTRUMENT', 'LONGEST_S', 'TOUCH_S',
            'tempo_map', 'midi_events', 'pair_onsets', 'pedal_spans', 'read_pedal', 'pedal_events', 'under', 'hold',
            'program_of', 'collect', 'pedalled', 'under_pedal', 'key_rows', 'read_midi', 'variable_length',
-           'track_bytes', 'file_bytes', 'note_ticks', 'voices', 'instrument_events', 'instrument_tracks', 'midi_bytes',
-           'write_midi']
+           'name_message', 'track_bytes', 'file_bytes', 'note_ticks', 'voices', 'instrument_events',
+           'instrument_tracks', 'midi_bytes', 'write_midi']
 
 # %% ../../nbs/workshop/midi.ipynb #7318d6e0
 import struct
@@ -262,6 +262,11 @@ def variable_length(n: int) -> bytes:
     return bytes(out[::-1])
 
 # %% ../../nbs/workshop/midi.ipynb #1b5a9a7a
+def name_message(name: bytes) -> bytes:
+    """The meta event that names a track."""
+    return b"\xff\x03" + variable_length(len(name)) + name
+
+
 def track_bytes(events, end: int = 0) -> bytes:
     """A track chunk of (tick, message) in time order, message as bytes.
 
@@ -341,7 +346,7 @@ def instrument_tracks(
         for k, part in enumerate(voices(note_ticks(notes[notes["instrument"] == i], ticks_per_s), 1 + len(free))):
             channel = free.pop(0) if k else channel
             events = instrument_events(part, channel, programs[i], ticks_per_s, feet)
-            tracks.append(track_bytes([(0, b"\xff\x03" + variable_length(len(name)) + name), *events]))
+            tracks.append(track_bytes([(0, name_message(name)), *events]))
     return tracks
 
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LAYOUT_DTYPE', 'MOST_BARS', 'MAX_HOURS', 'MUSICXML', 'MIDI', 'KERN', 'READERS', 'extrapolate', 'Score', 'midi_bars',
-           'quarter_ticks', 'left_open', 'midi_parts', 'read_midi_score', 'visits', 'told', 'played_score',
+           'quarter_ticks', 'pressed', 'left_open', 'midi_parts', 'read_midi_score', 'visits', 'told', 'played_score',
            'read_written_score', 'read_musicxml_score', 'read_kern_score', 'read_score', 'bar_lines', 'bar_length',
            'sign_borders']
 
@@ -111,12 +111,17 @@ def quarter_ticks(midi: MidiFile) -> float:
     return midi.ticks_per_beat if midi.ticks_per_beat > 0 else half_a_second
 
 
-def left_open(midi: MidiFile) -> list[str]:
-    """Words on what is read otherwise than it stands in a MIDI file: its drums, keys that nobody lets go, notes that two
-    tracks of one channel play at once, and time without beats."""
-    drums, held, (events, end_s, _) = 0, 0, midi_events(midi)
+def pressed(midi: MidiFile) -> tuple[dict, dict, dict]:
+    """(presses, programs) of `collect` and the `key_rows` of a MIDI file."""
+    events, end_s, _ = midi_events(midi)
     presses, _, programs = collect(events)
-    doubled = -len(key_rows(presses, programs, end_s))
+    return presses, programs, key_rows(presses, programs, end_s)
+
+
+def left_open(midi: MidiFile, presses: dict, rows: dict) -> list[str]:
+    """Words on what is read otherwise than it stands in a MIDI file: its drums, keys that nobody lets go, notes that two
+    tracks of one channel play at once, and time without beats. presses, rows: of `pressed`."""
+    drums, held, doubled = 0, 0, -len(rows)
     for (_, channel, _), touches in presses.items():
         pressed = sum(velocity > 0 for _, velocity in touches)
         if channel == DRUM_CHANNEL:
@@ -135,13 +140,11 @@ def left_open(midi: MidiFile) -> list[str]:
     return [text for text, count in words.items() if count]
 
 
-def midi_parts(midi: MidiFile, notes) -> tuple[tuple, np.ndarray]:
+def midi_parts(midi: MidiFile, programs: dict, rows: dict, notes) -> tuple[tuple, np.ndarray]:
     """(names of the parts of a MIDI file, which of them each of its `notes` (N,) is of): a part is a track, called by its
-    name, or what a track plays with one of several programs (General MIDI's, from 1)."""
-    events, end_s, _ = midi_events(midi)
-    presses, _, programs = collect(events)
+    name, or what a track plays with one of several programs (General MIDI's, from 1). programs, rows: of `pressed`."""
     where, played = {}, {}
-    for (onset, pitch, instrument, channel), (offset, _, track) in key_rows(presses, programs, end_s).items():
+    for (onset, pitch, instrument, channel), (offset, _, track) in rows.items():
         program = program_of(programs, channel, track, onset) + 1
         where.setdefault((onset, offset, pitch, instrument), []).append((track, program))
         played.setdefault(track, set()).add(program)
@@ -163,8 +166,9 @@ def read_midi_score(path) -> Score:
     )
     bars, last = midi_bars(midi), max((m[0] for m in midi.messages), default=0)
     ticks = np.unique([0, *(t for t, _ in midi.tempos if t < last), max(last, round(quarter), 1)])
-    names, words = [str(i + 1) for i in range(len(bars))], (*midi.words, *left_open(midi))
-    parts, part = midi_parts(midi, notes)
+    presses, programs, rows = pressed(midi)
+    names, words = [str(i + 1) for i in range(len(bars))], (*midi.words, *left_open(midi, presses, rows))
+    parts, part = midi_parts(midi, programs, rows, notes)
     beats = seconds(ticks), ticks / quarter
     return Score(notes, *beats, seconds(bars), names, Path(path).name, words, parts=parts, part=part)
 
