@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['UNSURE', 'PART_SEMITONES', 'PART_CELLS', 'PART_PITCHES', 'SCORE_NATS', 'PITCH_NATS', 'WEIGHTS', 'FITS_FROM',
-           'CHANCE_NATS', 'ELSEWHERE_S', 'WRITERS', 'moved', 'gains_by_pitch', 'transposition', 'pitches_of_a_part',
-           'against_chance', 'at_any_pitch', 'Alignment', 'opened', 'as_score', 'back_in_time', 'heard_in_tune',
-           'align', 'clock', 'jumps', 'fits', 'elsewhere', 'in_words', 'retimed', 'csv_of', 'json_of', 'draw_path',
-           'picture', 'write']
+           'CHANCE_NATS', 'ELSEWHERE_S', 'AGAIN_FROM', 'WRITERS', 'moved', 'gains_by_pitch', 'transposition',
+           'pitches_of_a_part', 'against_chance', 'at_any_pitch', 'nats_at', 'at_likeliest_places', 'Alignment',
+           'opened', 'as_score', 'back_in_time', 'heard_in_tune', 'align', 'clock', 'jumps', 'fits', 'places_again',
+           'elsewhere', 'in_words', 'retimed', 'csv_of', 'json_of', 'draw_path', 'picture', 'write']
 
 # %% ../../nbs/alignment/38_align.ipynb #d0523f63
 from collections.abc import Callable
@@ -18,13 +18,15 @@ import numpy as np
 
 from .jump_dtw import PathConfig, deviation, gains, recording_cells, recording_side, scaled_penalties
 from .jump_dtw import score_cells, score_side
-from .refinement import SURE, Followed, follow, follow_part, likeliest
+from .refinement import JUMP_NATS, SURE, Followed, detected_onsets, expected_onsets, follow
+from .refinement import follow_part, likeliest
 from ..notes import check_notes, empty_notes, on_keyboard, sort_notes
 from ..transcription.transcribe import activations, load_model
 from ..workshop.audio import AudioBlocks, audio_blocks, prepare_wave
-from ..workshop.confidence import logistic
+from ..workshop.confidence import evidence_of, frames_of, logistic
 from ..workshop.files import atomic_write
 from ..workshop.grids import FPS
+from ..workshop.same_music import going, likeliest_places, opening_again, same_music
 from ..workshop.scores import Score, read_score
 from ..workshop.settings import UserError
 from ..workshop.terminal import printable
@@ -102,6 +104,45 @@ def at_any_pitch(frames, onsets, notes, config: PathConfig = PathConfig()) -> tu
             tried.setdefault(k, at(k, follow_part))
         found = likeliest(list(tried.values()))
     return found, next(k for k, some in tried.items() if some is found)
+
+# %% ../../nbs/alignment/38_align.ipynb #again001
+def nats_at(found: Followed, i: int, shifts, onsets, notes) -> np.ndarray:
+    """Evidence (K,) of segment i at K places, its own moved by each of `shifts` (score seconds)."""
+    edges, detected = [(a * FPS, b * FPS) for a, b in found.edges], detected_onsets(onsets)
+
+    def at(by):
+        there = [replace(s, score_s=s.score_s + by * (k == i)) for k, s in enumerate(found.segments)]
+        return evidence_of(detected, expected_onsets(there, notes, len(onsets)), edges)[:, frames_of(edges[i])].sum()
+
+    return np.array([at(by) for by in shifts])
+
+
+def at_likeliest_places(found: Followed, onsets, notes) -> Followed:
+    """`found` with each segment at the likeliest of the places where the score has its music; `again` tells the others.
+
+    onsets: probabilities (T, 88); notes: the score's, as they sound. The confidence is multiplied by how likely the place is."""
+    shifts = [np.r_[0.0, same_music(notes, s.score_s[0], s.score_s[-1])] for s in found.segments]
+    if all(len(by) == 1 for by in shifts):
+        return replace(found, again=[{} for _ in shifts])
+    told = [nats_at(found, i, by, onsets, notes) if len(by) > 1 else np.zeros(1) for i, by in enumerate(shifts)]
+    first, last = ([s.score_s[k] + by for s, by in zip(found.segments, shifts)] for k in (0, -1))
+    between = [going(b[None] - a[:, None], JUMP_NATS) for a, b in zip(last, first[1:])]
+    ends = going(first[0], JUMP_NATS), going(float(notes["offset_s"].max()) - last[-1], JUMP_NATS)
+    best, sure = likeliest_places(told, [ends[0], *between, ends[1]])
+    score_s, confidence, rows = found.score_s.copy(), found.confidence.copy(), len(found.score_s)
+    starts = [frames_of((a * FPS, b * FPS)).start for a, b in found.edges] + [rows]
+    for k, by, p, begin, end in zip(best, shifts, sure, starts, starts[1:]):
+        score_s[begin:end] += by[k]
+        confidence[begin:end] *= p[k]
+    return replace(
+        found,
+        score_s=score_s,
+        confidence=confidence,
+        segments=[replace(s, score_s=s.score_s + by[k]) for s, by, k in zip(found.segments, shifts, best)],
+        again=[
+            {float(b - by[k]): float(p[j]) for j, b in enumerate(by) if j != k} for k, by, p in zip(best, shifts, sure)
+        ],
+    )
 
 # %% ../../nbs/alignment/38_align.ipynb #949f6b90
 WEIGHTS = "align-12k"  # fast enough to align with; `piano-100k` is more exact and takes ten times as long
@@ -204,18 +245,19 @@ def align(
     score, most = as_score(score), progress and (lambda share: progress(0.9 * share))
     found, model, ratio, cents = heard_in_tune(source, sr, weights, most, "a score")
     config = replace(config, late_s=-model.decode.onset_shift_s)
+    notes = on_keyboard(score.notes)
     if semitones is None:
-        followed, semitones = at_any_pitch(found.frames, found.onsets, on_keyboard(score.notes), config)
+        followed, semitones = at_any_pitch(found.frames, found.onsets, notes, config)
     else:
-        followed = follow(found.frames, found.onsets, moved(on_keyboard(score.notes), semitones), config)
-        followed = against_chance(followed, 0)
-    followed = back_in_time(followed, ratio)
+        followed = against_chance(follow(found.frames, found.onsets, moved(notes, semitones), config), 0)
+    followed = back_in_time(at_likeliest_places(followed, found.onsets, moved(notes, semitones)), ratio)
     return Alignment(followed, score, len(found.frames) / FPS * ratio, semitones, cents)
 
 # %% ../../nbs/alignment/38_align.ipynb #0c03e285
 FITS_FROM = 0.25  # `fits` of a score that fits; foreign ones stay under 0.05
 CHANCE_NATS = 1.0  # of evidence `against_chance`: with less it may be chance
 ELSEWHERE_S = 5.0  # shorter parts that are not in the score are not told
+AGAIN_FROM = 0.05  # probability of another place of the same music, to be told
 
 
 def clock(seconds: float) -> str:
@@ -248,9 +290,23 @@ def jumps(alignment: Alignment) -> list[dict]:
 
 
 def fits(alignment: Alignment) -> float:
-    """Seconds that are probably right, as a share of the recording or of the score, whichever is shorter: 0..1."""
+    """Seconds that are probably right, as a share of the recording or of the score, whichever is shorter: 0..1.
+
+    Right is also another place of the same music."""
     length_s = min(alignment.seconds, float(on_keyboard(alignment.score.notes)["offset_s"].max()))
-    return min(1.0, alignment.confidence * alignment.seconds / max(length_s, 1 / FPS))
+    found, sure = alignment.map, alignment.map.confidence.sum() / FPS
+    for (a, b), others in zip(found.edges, found.again):
+        there = sum(others.values())
+        sure += found.confidence[frames_of((a * FPS, b * FPS))].sum() / FPS * there / max(1 - there, 1e-9)
+    return float(min(1.0, sure / max(length_s, 1 / FPS)))
+
+
+def places_again(alignment: Alignment, i: int) -> list[tuple[float, float]]:
+    """(score seconds at which it begins, probability) of the other places of segment i, from AGAIN_FROM on."""
+    if not alignment.map.again:
+        return []
+    first = float(alignment.map.segments[i].score_s[0])
+    return [(first + by, p) for by, p in alignment.map.again[i].items() if p >= AGAIN_FROM]
 
 
 def elsewhere(alignment: Alignment) -> list[tuple[float, float]]:
@@ -268,11 +324,18 @@ def in_words(alignment: Alignment) -> list[str]:
         lines.append(f"sounds {abs(a.semitones)} semitone{s} {side} the score")
     if abs(a.cents) > IN_TUNE_CENTS:
         lines.append(f"is tuned {abs(a.cents):.0f} cents {'above' if a.cents > 0 else 'below'} 440 Hz")
+    first = float(a.map.segments[0].score_s[0]) if a.map.segments else 0.0
+    if (until := opening_again(on_keyboard(a.score.notes), first)) > first:
+        alike = f"up to {a.score.place(until)} that is the music of its beginning, which may have been played instead"
+        lines.append(f"begins at {a.score.place(first)} of the score; {alike}")
     for jump in jumps(a):
         pause = f" after {jump['gap_s']:.1f} s that are not in the score" if jump["gap_s"] > 0.5 else ""
         lines.append(
             f"at {clock(jump['recording_s'])} goes {jump['direction']} to {jump['to']} (from {jump['from']}){pause}"
         )
+    for i, (b, e) in enumerate(a.map.edges):
+        if places := " or ".join(a.score.place(s) for s, _ in places_again(a, i)):
+            lines.append(f"from {clock(b)} to {clock(e)} it may as well be at {places}: there is the same music")
     lines += [f"from {clock(b)} to {clock(e)} the recording is not in the score" for b, e in elsewhere(a)]
     if fits(a) < FITS_FROM:
         here = f"about {100 * a.confidence:.0f} % of the recording seem to be where they are put"
@@ -310,7 +373,7 @@ def json_of(alignment: Alignment, recording: str = "") -> str:
     """Everything found, as JSON: names, seconds, semitones, cents, confidence (of all, and of what is in the score),
     jumps, and the columns of the map.
 
-    Its `segments` lie between jumps."""
+    Its `segments` lie between jumps; their `again` are other places of the score with the same music."""
     import json
 
     a = alignment
@@ -319,8 +382,12 @@ def json_of(alignment: Alignment, recording: str = "") -> str:
             recording_s=[round(x, 3) for x in edges],
             score_s=[round(float(s.score_s[0]), 3), round(float(s.score_s[-1]), 3)],
             **{"from": a.score.place(s.score_s[0]), "to": a.score.place(s.score_s[-1])},
+            again=[
+                dict(score_s=round(s, 3), place=a.score.place(s), probability=round(p, 3))
+                for s, p in places_again(a, i)
+            ],
         )
-        for s, edges in zip(a.map.segments, a.map.edges)
+        for i, (s, edges) in enumerate(zip(a.map.segments, a.map.edges))
     ]
     columns = {
         name: np.round(values, 4).tolist()

@@ -251,7 +251,8 @@ class Followed:
 
     score_s (T,): score seconds of each frame; confidence (T,): 0..1; segments: `Segment` objects between jumps;
     edges: (first, end) of each segment in recording seconds; fit: the agreement thinned for pictures, up to score
-    time end_s; evidence: nats by which the recording is likelier with the score there than without.
+    time end_s; evidence: nats by which the recording is likelier with the score there than without; again: for each
+    segment {by how many score seconds later the same music stands: the probability that it is there}, if looked for.
     """
 
     score_s: np.ndarray
@@ -261,6 +262,7 @@ class Followed:
     fit: np.ndarray | None = None
     end_s: float = 0.0
     evidence: float = 0.0
+    again: list = field(default_factory=list)
 
     @property
     def recording_s(self) -> np.ndarray:
