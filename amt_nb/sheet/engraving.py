@@ -6,8 +6,9 @@
 __all__ = ['FONTS', 'SCALE', 'MEI', 'XML_ID', 'LETTERS', 'SEMITONES', 'ALTERS', 'PLACE', 'UNITS', 'SVG', 'LINE', 'KINDS', 'CLEFS',
            'NOTE', 'SUFFIXES', 'PLAYED', 'PageStyle', 'engraver_options', 'engraver', 'NoteFacts', 'note_facts',
            'alter_of', 'glyph_boxes', 'Drawing', 'classed', 'read_drawing', 'staff_rows', 'hidden', 'measure_heads',
-           'Measures', 'measure_facts', 'measure_signs', 'left_line', 'page_truth', 'Engraving', 'read_to_engrave',
-           'bars_of_measures', 'matched', 'score_times', 'times_played', 'engrave', 'page_image']
+           'Measures', 'measure_facts', 'measure_signs', 'left_line', 'octave_lines', 'octave_signs', 'page_truth',
+           'Engraving', 'read_to_engrave', 'bars_of_measures', 'matched', 'score_times', 'times_played', 'engrave',
+           'page_image']
 
 # %% ../../nbs/sheet/50_engraving.ipynb #8fe49930
 import io
@@ -235,12 +236,14 @@ def measure_heads(drawing: Drawing, measure, system: int, staves: list, facts: d
 @dataclass(frozen=True)
 class Measures:
     """What the score says of its measures: number of each by its id, staff numbers by the ids of staves, kinds of the
-    repeats and endings of each measure, and the measures behind which no bar line is drawn."""
+    repeats and endings of each measure, the measures behind which no bar line is drawn, and (staff number, sign) of octave
+    lines by their ids."""
 
     number: dict
     staff: dict
     signs: dict
     unlined: set
+    octaves: dict
 
 
 def measure_facts(mei) -> Measures:
@@ -261,7 +264,7 @@ def measure_facts(mei) -> Measures:
         if first is not None:
             signs[number[first.get(XML_ID)]].append(f"ending_{label}")
     unlined = {number[m.get(XML_ID)] for m in mei.iter(MEI + "measure") if m.get("right") == "invis"}
-    return Measures(number, staff, signs, unlined)
+    return Measures(number, staff, signs, unlined, octave_lines(mei))
 
 
 def measure_signs(drawing: Drawing, measure, system: int, bar, staves: list, told: Measures, number: int) -> list:
@@ -289,6 +292,26 @@ def left_line(drawing: Drawing, measure, bar) -> float:
     ]
     places = [drawing.pixel(float(m[1]), 0)[0] for m in lines]
     return min([x for x in places if x < (bar[2] + bar[4]) / 2], default=bar[2])
+
+
+def octave_lines(mei) -> dict:
+    """{id: (staff number, "ottava_up" above the staff or "ottava_down" below it)} of the octave lines of an MEI tree."""
+    kinds = {"above": "ottava_up", "below": "ottava_down"}
+    lines = [line for line in mei.iter(MEI + "octave") if line.get("dis") == "8"]
+    return {line.get(XML_ID): (int(line.get("staff")), kinds[line.get("dis.place")]) for line in lines}
+
+
+def octave_signs(drawing: Drawing, system, number: int, staves: list, told: Measures) -> list:
+    """Rows of a SIGN table: the figure of each octave line of a system, and where it ends in this system."""
+    rows = []
+    for group in classed(system, "octave"):
+        name = group.get("id") or re.search(r"id-(\S+)", group.get("class"))[1]  # it goes on from the system before
+        line = next((path.get("d") for path in group.iterchildren(SVG + "path")), None)
+        if name in told.octaves and line:
+            (staff, kind), x0 = told.octaves[name], drawing.glyph(next(group.iter(SVG + "use")))[1]
+            x1 = drawing.pixel(float(LINE.match(line)[3]), 0)[0]
+            rows += [(number, x, name, staves.index(staff)) for x, name in ((x0, kind), (x1, "ottava_end"))]
+    return rows
 
 # %% ../../nbs/sheet/50_engraving.ipynb #bb796292
 def page_truth(drawing: Drawing, style: PageStyle, told: Measures, facts: dict, quarters: dict) -> tuple:
@@ -320,17 +343,10 @@ def page_truth(drawing: Drawing, style: PageStyle, told: Measures, facts: dict, 
             open_bar = measure_number in told.unlined and measure is not found[-1][0]
             heads += measure_heads(drawing, measure, s, names, facts, quarters)
             signs += measure_signs(drawing, measure, s, bars[-1], names, told, measure_number)
-    tables = (
-        page_table(STAFF, staves),
-        page_table(BAR, bars),
-        page_table(HEAD, [h for h, _ in heads]),
-        page_table(SIGN, signs),
-    )
-    return (
-        PageLayout(style.width, style.height, *tables),
-        page_table(NOTE, [n for _, n in heads]),
-        np.array(measures, int),
-    )
+        signs += octave_signs(drawing, system, s, names, told)
+    tables = zip((STAFF, BAR, HEAD, SIGN), (staves, bars, [h for h, _ in heads], signs))
+    layout = PageLayout(style.width, style.height, *(page_table(dtype, rows) for dtype, rows in tables))
+    return layout, page_table(NOTE, [n for _, n in heads]), np.array(measures, int)
 
 # %% ../../nbs/sheet/50_engraving.ipynb #511ee70b
 @dataclass(frozen=True)

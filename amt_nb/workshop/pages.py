@@ -60,8 +60,9 @@ class PageLayout:
     heads: HEAD table; x, y of the centre; step: diatonic number of the written letter in its sounding octave (C0 = 0,
     middle C = 28); alter: semitones -2..2, or UNKNOWN; kind: FILLED, HALF, WHOLE; onset: False for the continuation of a
     tie; grace.
-    signs: SIGN table; kind: 'repeat_start', 'repeat_end', 'ending_1', 'ending_2', 'clef_treble', 'clef_bass', ...; staff: of a
-    clef, -1 for what the whole system has.
+    signs: SIGN table; kind: 'repeat_start', 'repeat_end', 'ending_1', 'ending_2', 'clef_treble', 'clef_bass', ... or,
+    where a figure 8 moves a staff by an octave as far as its line goes, 'ottava_up', 'ottava_down' and 'ottava_end'; staff: of a
+    clef or an ottava, -1 for what the whole system has.
     UserError for a table that is of another kind, has numbers that are none, or names a system that has no staff."""
 
     width: int
