@@ -162,10 +162,25 @@ def test_clipping_warns_once_and_goes_on(tmp_path, tone):
 def test_floats_beyond_full_scale_are_not_clipped(tmp_path, tone):
     """Nothing was cut off; the ten seconds are as they were written."""
     path = write(tmp_path / "hot.wav", 50 * tone, subtype="FLOAT")
+    warm = write(tmp_path / "warm.wav", 1.5 * tone / np.abs(tone).max(), subtype="FLOAT")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert np.abs(load_audio(path)[0] - 50 * tone).max() < 1e-4
         prepare_wave(50 * tone, 44100)
+        assert load_audio(warm)[0].max() > 1.4  # no decoder overshot: what is lossless was written so
+    with pytest.warns(UserWarning, match="clipped"):
+        load_audio(write(tmp_path / "cut.wav", np.clip(5 * tone, -1, 1), subtype="FLOAT"))
+
+
+@pytest.mark.parametrize(
+    ("sr", "said"), [(1000, "500 Hz, so no note above B4"), (4000, "2,000 Hz, so no note above B6"), (8000, "")]
+)
+def test_what_a_low_rate_cannot_hold_is_said_once(tmp_path, sr, said):
+    blocks = audio_blocks(write(tmp_path / "low.wav", 0.1 * np.sin(np.arange(2 * sr)), sr))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        list(blocks), list(blocks)
+    assert len(caught) == bool(said) and all(said in str(w.message) for w in caught)
 
 
 @pytest.mark.parametrize("channels", [1, 2, 6, 12])

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from PIL import Image
 
 from amt_nb.notes import as_notes
 from amt_nb.workshop import cli, cli_notes
@@ -211,6 +212,20 @@ def test_an_address_is_not_fetched_and_that_is_said(folder, words, address):
     address = address.replace(".mp3", ".mid") if words[0] in ("align", "score") else address
     code, _, err = shell(*words, address)
     assert code == 1 and "an address is not fetched: download it first" in err and err.count("\n") == 1
+
+
+def test_pages_without_music_are_named(folder):
+    for name in ("a.png", "b.png"):
+        Image.new("L", (800, 1000), 255).save(name)
+    code, _, err = shell("align", "tune.wav", "a.png", "b.png", "--no-progress")
+    assert code == 1 and err.startswith("amt-nb: a.png, b.png: no page has bars") and err.count("\n") == 1
+
+
+def test_a_role_that_there_is_not_is_told_the_roles_that_there_are(folder):
+    code, _, err = shell("evaluate", "--data", "embedded", "--role", "nope", "--cache", "cache")
+    assert code == 1 and err.endswith(
+        "no labelled recording of role nope in embedded; there is test, train, validation\n"
+    )
 
 
 @pytest.mark.parametrize("words", [["transcribe", "tune.wav"], ["align", "tune.wav", "score.mid"]])

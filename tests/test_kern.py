@@ -168,6 +168,33 @@ def test_bars_parts_names_and_tempo(tmp_path):
     assert [int(row["part"]) for row in score.layout] == [0, 1, 0, 1, 0] and score.parts == ("Oboe", "Cello")
 
 
+@pytest.mark.parametrize(
+    ("mark", "tempo"),
+    [
+        ("*MM[quarter.]=60", 90),
+        ("*MM[half] = 50", 100),
+        ("*MM[eighth-dot]=80", 60),
+        ("*MM60-66", 63),
+        ("*MM[Allegro]", 132),
+    ],
+)
+def test_a_tempo_mark_may_name_its_unit_and_two_bounds(mark, tempo):
+    written = written_kern(kern_sheet("**kern\n" + mark + "\n4c\n*-\n"))
+    assert written.tempos == [(0, 0, tempo)] and not any("mark" in words for words in written.words)
+
+
+def test_a_tempo_mark_that_says_nothing_is_said():
+    written = written_kern(kern_sheet("**kern\n*MM[wild]=60\n4c\n*-\n"))
+    assert written.tempos == [] and "1, first '*MM[wild]=60' in line 2" in written.words[0]
+
+
+def test_letters_on_a_percussion_clef_are_no_pitches():
+    written = written_kern(
+        kern_sheet(kern("*clefX *clefG2", "4c 4e", "4d 4f", "*clefF4 *", "4C 4g", "*- *-", columns=2))
+    )
+    assert [n.pitch for n in written.notes] == [64, 65, 48, 67] and written.words == ["2 notes without pitch left out"]
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "latin-1"])
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 def test_encodings_and_line_ends(tmp_path, encoding, end):

@@ -209,6 +209,22 @@ def test_notes_on_a_percussion_clef_have_no_pitch_whatever_the_file_says(here):
     assert one_part(here, two + note_xml(48, 4, staff=2)) == [(0, 2, 60)]
 
 
+def test_a_note_for_one_verse_sounds_in_that_alone(here):
+    verse = note_xml(60, 8).replace("<note", '<note time-only="1"', 1) + "<backup><duration>8</duration></backup>"
+    other = note_xml(62, 8).replace("<note", '<note time-only="2, 3"', 1)
+    line = '<barline><repeat direction="backward"/></barline>'
+    assert one_part(here, verse + other + line, note_xml(64, 8)) == [(0, 4, 60), (4, 4, 62), (8, 4, 64)]
+
+
+def test_a_metronome_mark_without_a_number_is_said(here):
+    mark = "<metronome><beat-unit>half</beat-unit><beat-unit>quarter</beat-unit></metronome>"
+    one_part(here, f"<direction><direction-type>{mark}</direction-type></direction>" + note_xml(60, 8))
+    assert read_score(here / "a.musicxml").words == ("1 metronome marks give no number and are not obeyed",)
+    told = f'<direction><direction-type>{mark}</direction-type><sound tempo="90"/></direction>'
+    one_part(here, told + note_xml(60, 8))
+    assert read_score(here / "a.musicxml").words == ()
+
+
 def test_a_grace_note_of_cue_size_takes_no_time(here):
     """As MuseScore 2 writes them: grace, cue, and a drawn type, which is no length."""
     small = f"<note><grace/><cue/>{pitch_xml(59)}<type>eighth</type></note>"

@@ -14,7 +14,7 @@ from amt_nb.alignment.align import align, retimed
 from amt_nb.metrics import note_f1
 from amt_nb.notes import as_notes
 from amt_nb.workshop.cli import main
-from amt_nb.workshop.cli_score import COLUMNS
+from amt_nb.workshop.cli_score import COLUMNS, tempo_words
 from amt_nb.workshop.midi import file_bytes, track_bytes, write_midi
 from amt_nb.workshop.scores import read_score
 from amt_nb.workshop.settings import UserError
@@ -234,6 +234,24 @@ def test_one_track_of_several_programs_is_several_parts(tmp_path):
 def test_what_is_read_otherwise_than_it_stands_in_midi_is_said(tmp_path, tracks, ticks_per_beat, said):
     score = read_score(midi_score(tmp_path / "a.mid", tracks, ticks_per_beat))
     assert said in "; ".join(score.words) and bool(score.words) == bool(said)
+
+
+@pytest.mark.parametrize(
+    ("event", "said", "tempo"),
+    [
+        (b"\xe0\x00\x40", "", "120 quarters a minute, assumed: it says no tempo"),
+        (b"\xe0\x7f\x7f", "1 pitch bend not followed", "120 quarters a minute, assumed: it says no tempo"),
+        (b"\xff\x51\x03\x07\xa1\x20", "", "120 quarters a minute"),
+        (b"\xff\x51\x03\x00\x00\x01", "obeyed: 1, first 60,000,000.0 quarters a minute", "6e+07 quarters a minute"),
+    ],
+)
+def test_bends_and_tempos_that_are_odd_or_missing_are_said(tmp_path, event, said, tempo):
+    track = track_bytes(
+        [(0, event), (0, b"\x90\x3c\x40"), (480, b"\x80\x3c\x40"), (960, b"\x90\x3e\x40"), (1440, b"\x80\x3e\x40")]
+    )
+    (tmp_path / "a.mid").write_bytes(file_bytes([track], 480))
+    score = read_score(tmp_path / "a.mid")
+    assert said in "; ".join(score.words) and bool(score.words) == bool(said) and tempo_words(score) == tempo
 
 
 def test_neither_reading_nor_aligning_loads_music21(tmp_path):

@@ -278,12 +278,14 @@ def _row(name: str, metrics: dict) -> str:
 
 # %% ../../nbs/workshop/cli_data.ipynb #6c27f31b
 def labelled(args) -> list:
-    """The labelled recordings of args.role in args.data; UserError when there is none."""
-    roles = ROLES.get(args.role, (args.role,))
-    named = [r for r in recordings_of(args)[0] if r.role in roles]
-    found = [r for r in named if r.audio is not None and r.notes is not None]
+    """The labelled recordings of args.role in args.data; UserError, with the roles that there are, when there is none."""
+    roles, complete = ROLES.get(args.role, (args.role,)), lambda r: r.audio is not None and r.notes is not None
+    listed = recordings_of(args)[0]
+    named = [r for r in listed if r.role in roles]
+    found = list(filter(complete, named))
     if not found:
-        raise UserError(f"no labelled recording of role {args.role} in {' '.join(args.data)}")
+        there = ", ".join(sorted({r.role for r in filter(complete, listed)})) or "none of any"
+        raise UserError(f"no labelled recording of role {args.role} in {' '.join(args.data)}; there is {there}")
     if rest := len(named) - len(found):
         print(
             f"amt-nb: note: {rest} of {len(named)} recordings have no sound or no labels: not evaluated",
@@ -345,6 +347,7 @@ def run_evaluate(args) -> int:
     for name, found in parts.items():
         print(_row(f"{name}, in {found['recordings']}", found))
     if args.json:
+        check_metrics(args, chosen)  # somebody may have written there meanwhile
         told = {"role": args.role, "mean": mean, "of": len(chosen), "recordings": rows, "failed": failed}
         told |= {"pooled": pooled} | ({"instruments": parts} if parts else {})
         remember([atomic_write(args.json, (json.dumps(told, indent=1) + "\n").encode())])

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PAGE_SUFFIXES', 'PAGE_OUTPUTS', 'is_pages', 'page_range', 'are_pages', 'check_page_options', 'read_layouts',
-           'rows_of_pages', 'pages_csv', 'bar_box', 'pages_json', 'marked_page', 'turner_of', 'page_outputs',
-           'content_of', 'on_their_heads', 'run_align_pages']
+           'read_page_score', 'rows_of_pages', 'pages_csv', 'bar_box', 'pages_json', 'marked_page', 'turner_of',
+           'page_outputs', 'content_of', 'on_their_heads', 'run_align_pages']
 
 # %% ../../nbs/workshop/cli_pages.ipynb #a02df812
 import argparse
@@ -17,7 +17,7 @@ import sys
 import time
 from pathlib import Path
 
-from .cli_options import Progress, check_output, weights_read
+from .cli_options import Progress, check_outputs, weights_read
 from .inputs import check_input
 from .settings import UserError, fill
 from .terminal import printable
@@ -80,6 +80,17 @@ def read_layouts(paths, pages=None, progress=None):
         if progress:
             progress(len(images) / many)
     return images, layouts
+
+
+def read_page_score(paths, pages=None, progress=None):
+    """([PageImage], PageScore) of the files; UserError, with their names, where there is no music on them."""
+    from amt_nb.sheet.page_score import page_score
+
+    images, layouts = read_layouts(paths, pages, progress)
+    try:
+        return images, page_score(layouts)
+    except UserError as error:
+        raise UserError(f"{', '.join(map(str, paths[:3]))}{', ...' * (len(paths) > 3)}: {error}") from None
 
 
 def rows_of_pages(found, images) -> list[dict]:
@@ -223,8 +234,8 @@ def page_outputs(args) -> dict[str, Path]:
 
         numbers = range(1, len(wanted_pages(args.score, args.pages)) + 1)
         paths |= {f"page {n}": out.with_name(f"{out.stem}-{n:02d}.png") for n in numbers}
-    for path in paths.values():
-        check_output(path, recording, *args.score, read=weights_read(args), force=args.force, make=args.out is not None)
+    how = {"read": weights_read(args), "force": args.force, "make": args.out is not None}
+    check_outputs(paths.values(), recording, *args.score, **how)
     return paths
 
 # %% ../../nbs/workshop/cli_pages.ipynb #d8b37a05
@@ -265,16 +276,16 @@ def on_their_heads(found, recording, images, how: dict) -> bool:
 def run_align_pages(args) -> int:
     """amt-nb align with pages: the table last, so that it is there only when everything else is."""
     from amt_nb.sheet.align_pages import FITS_FROM, PagePathConfig, align_pages, pages_in_words, played_bars
-    from amt_nb.sheet.page_score import page_score
     from amt_nb.workshop.files import atomic_write
 
     started, paths, bar = time.monotonic(), page_outputs(args), Progress(Path(args.recording).name, args.progress)
     with remembering(paths.values(), args.recording, *args.score), contextlib.closing(bar):
-        images, layouts = read_layouts(args.score, args.pages, lambda share: bar(0.5 * share))
+        images, score = read_page_score(args.score, args.pages, lambda share: bar(0.5 * share))
         how = {"weights": args.weights or "align-12k", "config": fill(PagePathConfig, prefix="pages")}
-        found = align_pages(args.recording, page_score(layouts), progress=lambda share: bar(0.5 + 0.45 * share), **how)
+        found = align_pages(args.recording, score, progress=lambda share: bar(0.5 + 0.45 * share), **how)
         if on_their_heads(found, args.recording, images, how):
             raise UserError("the pages stand on their heads: turned by 180 degrees they fit the recording; turn them")
+        check_outputs(paths.values(), args.recording, *args.score, force=args.force)  # minutes lie between
         for kind in sorted(paths, key=lambda kind: kind == "csv"):
             atomic_write(paths[kind], content_of(kind, found, images, Path(args.recording)))
     for path in paths.values():

@@ -61,7 +61,7 @@ def counted(n: int, name: str) -> str:
 
 
 def tempo_words(score) -> str:
-    """The score's own tempo, in words: one, or from where to where it changes."""
+    """The score's own tempo, in words: one, or from where to where it changes, or the one that is assumed."""
     import numpy as np
 
     seconds = np.diff(score.beat_s)
@@ -70,7 +70,8 @@ def tempo_words(score) -> str:
         return "no tempo"
     low, high, changes = tempos.min(), tempos.max(), int((np.diff(tempos) != 0).sum())
     much = f"{low:g}" if low == high else f"{low:g} to {high:g}"
-    return f"{much} quarters a minute" + (f" in {counted(changes, 'change')}" if changes else "")
+    assumed = "" if score.has_tempo else ", assumed: it says no tempo"
+    return f"{much} quarters a minute" + (f" in {counted(changes, 'change')}" if changes else assumed)
 
 
 def summary(score) -> list[str]:

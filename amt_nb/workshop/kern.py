@@ -8,7 +8,7 @@ __all__ = ['RECIPROCAL', 'TREMOLO', 'SHORTEST', 'LONGEST', 'PITCH', 'STEPS', 'BE
            'kern_pitch', 'is_odd', 'Token', 'kern_token', 'Spine', 'next_spines', 'joined_spines', 'SheetNote', 'Sheet',
            'line_time', 'read_data', 'read_interpretation', 'read_tandem', 'read_label', 'kern_sheet', 'read_line',
            'Piece', 'pieces_of', 'pickup_name', 'section_order', 'expanded', 'parts_of', 'written_kern', 'ticks_of',
-           'said_tempo', 'left_out', 'kern_text', 'read_kern']
+           'left_out', 'kern_text', 'read_kern']
 
 # %% ../../nbs/workshop/kern.ipynb #3ceec6c2
 import math
@@ -23,7 +23,7 @@ from typing import NamedTuple
 from .repeats import MAX_PLAYED, Mark
 from .score_files import bounded_bytes
 from .settings import UserError
-from .tempo_marks import NAMED, PRINTED, believed, named_tempo
+from .tempo_marks import believed, said_tempo
 from .written_scores import TIED_BACK, TIED_ON, Written, WrittenNote
 
 # %% ../../nbs/workshop/kern.ipynb #fd7225a6
@@ -168,10 +168,10 @@ MAX_NOTES = 300_000
 @dataclass
 class Sheet:
     """What a file has said so far. signs: (quarter, kind, text) in order; waiting: (kind, text) of those that follow the
-    last note; lists: {name: labels}, the orders of sections; about: {root of a **kern column: {'part', 'staff', 'name'}};
-    kinds: of all columns that were opened; at: quarter of the line; end: of the last note or rest; graced: ends of the
-    columns that had a grace note in this moment, whose main note comes a line later; counts and
-    first: how often what is said at the end was met, and where first."""
+    last note; lists: {name: labels}, the orders of sections; about: {root of a **kern column: {'part', 'staff', 'name',
+    'clef'}}; kinds: of all columns that were opened; at: quarter of the line; end: of the last note or rest; graced: ends
+    of the columns that had a grace note in this moment, whose main note comes a line later; counts and first: how often
+    what is said at the end was met, and where first."""
 
     spines: list = field(default_factory=list)
     notes: list = field(default_factory=list)
@@ -218,6 +218,8 @@ def read_data(sheet: Sheet, fields: list) -> None:
         numbers[spine.root] += 1
         if spine.kind == "**kern" and text not in (".", ""):
             token = kern_token(text)
+            if sheet.about.get(spine.root, {}).get("clef") == "X":  # a line for each drum: letters are no pitches there
+                token = token._replace(notes=(), left_out=token.left_out + ("no pitch",) * len(token.notes))
             sheet.counts.update(token.left_out)
             if token.odd:
                 sheet.met("odd", text)
@@ -267,9 +269,13 @@ def read_interpretation(sheet: Sheet, fields: list) -> None:
 
 
 def read_tandem(sheet: Sheet, spine: Spine, text: str) -> None:
-    """Takes the tempo, or the part, staff or name, that one field says of its column."""
+    """Takes the tempo, or the part, staff, name or clef, that one field says of its column."""
     if text.startswith("*MM"):
         sheet.waiting.append(("tempo", text[3:]))
+        if said_tempo(text[3:])[0] is None:
+            sheet.met("tempo", text)
+    if text.startswith("*clef"):
+        sheet.about[spine.root]["clef"] = text[5:6]
     for start, key in ABOUT.items():
         if text.startswith(start):
             sheet.about[spine.root].setdefault(key, text.removeprefix(start).strip())
@@ -434,9 +440,8 @@ def written_kern(sheet: Sheet) -> Written:
         part, staff = place[note.root]
         onset, voice = count(note.at - pieces[index].start), str(4 * (staff - 1) + note.voice)
         written.notes.append(WrittenNote(index, onset, count(note.length), note.pitch, part, staff, voice, note.tie))
-    for at, text in ((at, text) for at, kind, text in sheet.signs if kind == "tempo"):
+    for at, (tempo, rank) in ((at, said_tempo(text)) for at, kind, text in sheet.signs if kind == "tempo"):
         i = next((i for i, p in enumerate(pieces) if p.start <= at < p.stop), None)
-        tempo, rank = said_tempo(text)
         if i is not None and tempo:
             marked.append((i, count(at - pieces[i].start), rank, tempo))
     written.tempos, more = believed(marked)
@@ -455,12 +460,6 @@ def ticks_of(sheet: Sheet) -> int:
     return ticks
 
 
-def said_tempo(text: str) -> tuple:
-    """(quarters a minute or None, rank) of the text behind *MM, or of a tempo word."""
-    number = re.fullmatch(r"\s*(\d{1,6}(?:\.\d{1,6})?)\s*", text)
-    return (float(number[1]), PRINTED) if number else (named_tempo(text), NAMED)
-
-
 def left_out(sheet: Sheet) -> list[str]:
     """Words on what is not played, and on columns that do not meet."""
     counts, first = sheet.counts, sheet.first
@@ -468,6 +467,10 @@ def left_out(sheet: Sheet) -> list[str]:
     words = [f"{counts[key]} {name(key)} left out" for key in LEFT_OUT if counts[key]]
     if counts["gap"]:
         words.append(f"voices do not meet in {counts['gap']} places, first {first['gap']}: the latest counts")
+    if counts["tempo"]:
+        words.append(
+            f"tempo marks without a number or a known word: {counts['tempo']}, first {first['tempo']}: not obeyed"
+        )
     if counts["odd"]:
         words.append(f"tokens that **kern has not: {counts['odd']}, first {first['odd']}: read as far as they go")
     if sheet.spines:

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['HELD_S', 'PEDAL_DTYPE', 'PEDAL_DOWN', 'DRUM_CHANNEL', 'FAMILY', 'PROGRAM_INSTRUMENT', 'LONGEST_S', 'TOUCH_S',
            'tempo_map', 'midi_events', 'pair_onsets', 'pedal_spans', 'read_pedal', 'pedal_events', 'under', 'hold',
-           'program_of', 'collect', 'pedalled', 'under_pedal', 'key_rows', 'read_midi', 'variable_length',
-           'name_message', 'track_bytes', 'file_bytes', 'note_ticks', 'voices', 'instrument_events',
+           'program_of', 'collect', 'pedalled', 'under_pedal', 'key_rows', 'row_columns', 'read_midi',
+           'variable_length', 'name_message', 'track_bytes', 'file_bytes', 'note_ticks', 'voices', 'instrument_events',
            'instrument_tracks', 'midi_bytes', 'write_midi']
 
 # %% ../../nbs/workshop/midi.ipynb #7318d6e0
@@ -222,6 +222,14 @@ def key_rows(presses: dict, programs: dict, end_s: float) -> dict:
     return rows
 
 
+def row_columns(rows: dict, name: str = "MIDI data") -> tuple[list, np.ndarray]:
+    """(columns as `as_notes` takes them, channels (N,)) of what `key_rows` found; UserError for a note after LONGEST_S."""
+    onset, pitch, instrument, channel, offset, velocity, _ = np.array([k + v for k, v in rows.items()], float).T
+    if offset.max() > LONGEST_S:
+        raise UserError(f"{name}: a note at {offset.max() / 3600:.1f} h: files of up to {LONGEST_S // 3600} h are read")
+    return [onset, offset, pitch, velocity, instrument], channel
+
+
 def read_midi(
     source, pedal: bool = False, pedal_threshold: int = PEDAL_DOWN, max_sustain_s: float | None = None
 ) -> np.ndarray:
@@ -241,12 +249,7 @@ def read_midi(
     rows = key_rows(presses, programs, end_s)
     if not rows:
         return empty_notes()
-    onset, pitch, instrument, channel, offset, velocity, _ = np.array([k + v for k, v in rows.items()], float).T
-    if offset.max() > LONGEST_S:
-        raise UserError(
-            f"{midi.name}: a note at {offset.max() / 3600:.1f} h: files of up to {LONGEST_S // 3600} h are read"
-        )
-    columns = [onset, offset, pitch, velocity, instrument]
+    columns, channel = row_columns(rows, midi.name)
     if pedal:
         columns[1] = pedalled(columns, channel, controls, end_s, pedal_threshold, max_sustain_s)
     return as_notes(*columns)

@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['STEPS', 'LEFT_OUT', 'SOUND_MARKS', 'LONGEST_NAME', 'whole', 'pitch_of', 'midi_pitch', 'transposition_of', 'odd_alter',
-           'ticks_in', 'Part', 'Bar', 'read_note', 'read_attributes', 'read_sound', 'read_direction', 'times_of',
-           'read_barline', 'read_bar', 'repeated', 'read_parts', 'bar_length', 'reaching', 'cut_bars', 'is_late',
-           'part_names', 'at_their_bars', 'movements', 'left_out', 'read_musicxml']
+           'ticks_in', 'Part', 'Bar', 'passes_of', 'read_note', 'read_attributes', 'read_sound', 'read_direction',
+           'times_of', 'read_barline', 'read_bar', 'repeated', 'read_parts', 'bar_length', 'reaching', 'cut_bars',
+           'is_late', 'part_names', 'at_their_bars', 'movements', 'left_out', 'read_musicxml']
 
 # %% ../../nbs/workshop/musicxml.ipynb #874f4d0b
 import math
+import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -100,6 +101,11 @@ class Bar:
 LEFT_OUT = {"grace": "grace notes", "cue": "cue notes", "unpitched": "notes without pitch"}
 
 
+def passes_of(text) -> int:
+    """`WrittenNote.passes` of a note that sounds 'only' in some times through a repeat: '1, 3' gives 5, None 0."""
+    return sum({1 << int(n) - 1 for n in re.findall(r"\d{1,9}", text or "") if 0 < int(n) < 64})
+
+
 def read_note(element, part: Part, start: int, counts: Counter):
     """(kind, length, note) of a <note>: kind is 'note', 'rest', 'bar rest' or 'grace'; note None where nothing sounds."""
     pitch = length = None
@@ -141,7 +147,8 @@ def read_note(element, part: Part, start: int, counts: Counter):
     if not 0 <= sounding <= 127:
         counts["range"] += 1
         return "note", length, None
-    return "note", length, WrittenNote(0, start, length, sounding, part.index, staff, voice, tie)
+    passes = passes_of(element.get("time-only"))
+    return "note", length, WrittenNote(0, start, length, sounding, part.index, staff, voice, tie, passes)
 
 # %% ../../nbs/workshop/musicxml.ipynb #6ebe5215
 def read_attributes(element, part: Part, counts: Counter) -> None:
@@ -184,8 +191,9 @@ SOUND_MARKS = {
 }
 
 
-def read_sound(element, bar: Bar, at: int) -> bool:
+def read_sound(element, bar: Bar, at: int, counts: Counter) -> bool:
     """Takes the signs and the tempo of a <sound> at `at` ticks into the bar; whether it had a tempo."""
+    counts["sound"] += element.get("time-only") is not None
     for name, kind in SOUND_MARKS.items():
         value = element.get(name)
         if value is not None and value != "no":
@@ -196,10 +204,10 @@ def read_sound(element, bar: Bar, at: int) -> bool:
     return tempo is not None
 
 
-def read_direction(element, part: Part, bar: Bar, cursor: int) -> None:
+def read_direction(element, part: Part, bar: Bar, cursor: int, counts: Counter) -> None:
     """Takes the tempo, the words and the signs of a <direction> into the bar; its offset moves the tempo alone."""
     offset = number(element.findtext("offset"), Fraction(0)) / (part.divisions or 1) * part.ticks
-    at, words, tempo = max(0, cursor + round(offset)), [], None
+    at, words, metronomes = max(0, cursor + round(offset)), [], []
     for kind in element.iterfind("direction-type"):
         for e in kind:
             if e.tag == "words":
@@ -207,12 +215,13 @@ def read_direction(element, part: Part, bar: Bar, cursor: int) -> None:
             elif e.tag in ("segno", "coda"):
                 bar.marks.append((cursor, Mark(f"{e.tag} sign")))
             elif e.tag == "metronome":
-                tempo = metronome_tempo(e)
+                metronomes.append(metronome_tempo(e))
     text = " ".join(" ".join(words).split())
     if text:
         bar.marks.append((cursor, Mark("words", text)))
-    told = [read_sound(sound, bar, at) for sound in element.iterfind("sound")]
-    found = [(PRINTED, tempo), (TYPED, words_tempo(text)), (NAMED, named_tempo(text))]
+    told = [read_sound(sound, bar, at, counts) for sound in element.iterfind("sound")]
+    counts["metronome"] += None in metronomes and not any(told)
+    found = [*((PRINTED, tempo) for tempo in metronomes), (TYPED, words_tempo(text)), (NAMED, named_tempo(text))]
     bar.tempos += [(at, rank, tempo) for rank, tempo in found if tempo and not any(told)][:1]
 
 # %% ../../nbs/workshop/musicxml.ipynb #44bc67fb
@@ -277,9 +286,9 @@ def read_bar(element, part: Part, counts: Counter) -> Bar:
         elif tag == "attributes":
             read_attributes(e, part, counts)
         elif tag == "direction":
-            read_direction(e, part, bar, cursor)
+            read_direction(e, part, bar, cursor, counts)
         elif tag == "sound":
-            read_sound(e, bar, cursor)
+            read_sound(e, bar, cursor, counts)
         elif tag == "barline":
             read_barline(e, bar, cursor, counts)
         bar.reach = max(bar.reach, cursor)
@@ -410,6 +419,8 @@ def left_out(counts: Counter) -> list[str]:
         "quarter": "notes between two keys are read as the key nearer to their step",
         "times": "repeat signs give no whole number of times from 1 on: played twice",
         "direction": "repeat signs have no direction: they lead back",
+        "metronome": "metronome marks give no number and are not obeyed",
+        "sound": "signs are for some times through a repeat (time-only) and obeyed in all",
     }  # fmt: skip
     return [
         f"{counts[k]} {name.replace('notes', 'note', 1) if counts[k] == 1 else name} left out"

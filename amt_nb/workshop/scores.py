@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from ..notes import as_notes, empty_notes, on_keyboard
-from .midi import DRUM_CHANNEL, collect, key_rows, midi_events, program_of, read_midi, tempo_map
+from .midi import DRUM_CHANNEL, collect, key_rows, midi_events, program_of, row_columns, tempo_map
 from .midi_parsing import MidiFile, parse_midi
 from .repeats import bars_in_order
 from .settings import UserError
-from .tempo_marks import tempo_curve
+from .tempo_marks import FASTEST, SLOWEST, tempo_curve
 from .written_scores import bar_begins, played
 
 # %% ../../nbs/workshop/scores.ipynb #68bdf55c
@@ -40,7 +40,8 @@ class Score:
     notes: note array, score seconds. beat_s, beat: score seconds and quarter notes at every change of tempo, to be
     interpolated. bar_s (rising) and bar_name: where bars begin. words: what a reader should know of how it was read.
     layout: for each note, in order, its exact place on paper (LAYOUT_DTYPE), None where the file has no paper, and then
-    part: an index of parts for each note; parts: the names that its parts have, voices those of its voices.
+    part: an index of parts for each note; parts: the names that its parts have, voices those of its voices. has_tempo:
+    whether the file says a tempo, and none is assumed.
     """
 
     notes: np.ndarray
@@ -54,6 +55,7 @@ class Score:
     parts: tuple = ()
     voices: tuple = ()
     part: np.ndarray | None = None
+    has_tempo: bool = True
 
     def beats(self, score_s) -> np.ndarray:
         """Quarter notes from the beginning, at score seconds."""
@@ -119,8 +121,9 @@ def pressed(midi: MidiFile) -> tuple[dict, dict, dict]:
 
 
 def left_open(midi: MidiFile, presses: dict, rows: dict) -> list[str]:
-    """Words on what is read otherwise than it stands in a MIDI file: its drums, keys that nobody lets go, notes that two
-    tracks of one channel play at once, and time without beats. presses, rows: of `pressed`."""
+    """Words on what is read otherwise than it stands in a MIDI file, or hardly is what was meant: its drums, keys that
+    nobody lets go, notes that two tracks of one channel play at once, absurd tempos, bends, and time without beats.
+    presses, rows: of `pressed`."""
     drums, held, doubled = 0, 0, -len(rows)
     for (_, channel, _), touches in presses.items():
         pressed = sum(velocity > 0 for _, velocity in touches)
@@ -131,10 +134,16 @@ def left_open(midi: MidiFile, presses: dict, rows: dict) -> list[str]:
         if all(velocity >= 0 for _, velocity in touches):
             held += max(0, 2 * pressed - len(touches))
     notes = lambda n: f"{n:,} note{'s' * (n != 1)}"
+    bends = sum(m[2] >> 4 == 0xE and m[3:] != (0, 64) for m in midi.messages)
+    odd = [60e6 / us for _, us in midi.tempos if not SLOWEST <= 60e6 / us <= FASTEST]
     words = {
         f"{notes(drums)} of drums (channel 10) left out": drums,
         f"{notes(held)} never let go: the next of the key ends such a note, or the piece": held,
         f"{notes(doubled)} of a key that its channel begins to play at that instant already: read once": doubled,
+        f"tempos that no music has, obeyed: {len(odd)}, first {max(odd[:1], default=0):,.1f} quarters a minute": len(
+            odd
+        ),
+        f"{bends:,} pitch bend{'s' * (bends != 1)} not followed: each note is read as its key": bends,
         "its time is in frames (SMPTE) and has no beats: half a second is called a quarter": midi.ticks_per_beat < 0,
     }
     return [text for text, count in words.items() if count]
@@ -159,18 +168,16 @@ def midi_parts(midi: MidiFile, programs: dict, rows: dict, notes) -> tuple[tuple
 def read_midi_score(path) -> Score:
     """`read_score` for MIDI: bars from its time signatures (4/4 where it has none), all channels but drums."""
     midi = parse_midi(path)
-    notes, seconds, quarter = (
-        read_midi(midi),
-        tempo_map(midi.ticks_per_beat, midi.tempos, midi.name),
-        quarter_ticks(midi),
-    )
+    seconds, quarter = tempo_map(midi.ticks_per_beat, midi.tempos, midi.name), quarter_ticks(midi)
     bars, last = midi_bars(midi), max((m[0] for m in midi.messages), default=0)
     ticks = np.unique([0, *(t for t, _ in midi.tempos if t < last), max(last, round(quarter), 1)])
     presses, programs, rows = pressed(midi)
+    notes = as_notes(*row_columns(rows, midi.name)[0]) if rows else empty_notes()
     names, words = [str(i + 1) for i in range(len(bars))], (*midi.words, *left_open(midi, presses, rows))
     parts, part = midi_parts(midi, programs, rows, notes)
     beats = seconds(ticks), ticks / quarter
-    return Score(notes, *beats, seconds(bars), names, Path(path).name, words, parts=parts, part=part)
+    says = bool(midi.tempos) or midi.ticks_per_beat < 0
+    return Score(notes, *beats, seconds(bars), names, Path(path).name, words, parts=parts, part=part, has_tempo=says)
 
 # %% ../../nbs/workshop/scores.ipynb #7e4870c9
 def visits(bars, names=None) -> list[str]:
@@ -211,9 +218,8 @@ def played_score(written, name: str = "") -> Score:
     if order != list(range(len(written.marks))):
         words.append(f"its repeats are written out: {len(written.marks)} bars are printed, {len(order)} played")
     bars, voices = visits(order, written.bar_name), tuple(dict.fromkeys(n.voice for n in written.notes))
-    return Score(
-        notes, second, at / ticks, seconds(begins[:-1]), bars, name, tuple(words), layout, tuple(written.parts), voices
-    )
+    beats, paper = (second, at / ticks, seconds(begins[:-1])), (layout, tuple(written.parts), voices)
+    return Score(notes, *beats, bars, name, tuple(words), *paper, has_tempo=bool(written.tempos))
 
 # %% ../../nbs/workshop/scores.ipynb #a5639224
 MAX_HOURS = 8  # that a score may last: a long opera, in one file

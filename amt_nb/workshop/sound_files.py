@@ -437,7 +437,7 @@ def promised_s(container, stream) -> tuple[float, float]:
 
 # %% ../../nbs/workshop/sound_files.ipynb #490f6d68
 class SoundReader:
-    """A file of sound of any kind, decoded piece by piece: `sr` Hz, `channels`, `seconds` (0 where no head tells them).
+    """A file of sound, decoded piece by piece: `sr` Hz, `channels`, `seconds` (0 where no head tells them), `lossless`.
 
     Going through it gives arrays (n, channels) float32 in a row, and then leaves in `words` what was wrong with the
     file, one sentence without a subject each. UserError if there is no sound in it.
@@ -453,8 +453,8 @@ class SoundReader:
                 break
             else:
                 raise UserError(f"{path} holds no samples that can be decoded")
-            told = promised_s(container, stream)[0] or (container.duration or 0) / 1e6
-            self.seconds = told * len(self.parts)
+            self.seconds = (promised_s(container, stream)[0] or (container.duration or 0) / 1e6) * len(self.parts)
+            self.lossless = not stream.codec_context.codec.lossy
 
     def _frames(self, container, stream, part):
         if container.format.name in BY_BYTES:

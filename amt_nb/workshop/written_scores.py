@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['TIED_ON', 'TIED_BACK', 'PLAYED_DTYPE', 'LONGEST', 'MAX_NOTES', 'WrittenNote', 'Written', 'joined', 'bar_begins',
-           'note_table', 'played']
+           'note_table', 'passes_before', 'played']
 
 # %% ../../nbs/workshop/written_scores.ipynb #31fb1bf0
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -20,7 +21,8 @@ TIED_ON, TIED_BACK = 1, 2
 
 class WrittenNote(NamedTuple):
     """One note as printed: its bar, ticks from the bar's beginning, ticks of length, sounding MIDI pitch, part, staff,
-    voice, and whether it is tied on (1) to the next, back (2) to the one before, or both (3)."""
+    voice, whether it is tied on (1) to the next, back (2) to the one before, or both (3), and the times through its bar
+    that it sounds in: 1 for the first, 2 for the second, 3 for both, 4 for the third..., 0 for all."""
 
     bar: int
     onset: int
@@ -30,6 +32,7 @@ class WrittenNote(NamedTuple):
     staff: int = 1
     voice: str = "1"
     tie: int = 0
+    passes: int = 0
 
 
 @dataclass
@@ -89,13 +92,24 @@ def bar_begins(written: Written, order) -> np.ndarray:
 
 
 def note_table(written: Written) -> np.ndarray:
-    """The printed notes (N, 8) by bar: bar, ticks from its beginning, length, pitch, part, staff, voice, tie.
+    """The printed notes (N, 9) by bar: bar, ticks from its beginning, length, pitch, part, staff, voice, tie, passes.
 
     Voices are numbers by their first coming."""
     voices = {v: k for k, v in enumerate(dict.fromkeys(n.voice for n in written.notes))}
-    rows = [(n.bar, n.onset, n.length, n.pitch, n.part, n.staff, voices[n.voice], n.tie) for n in written.notes]
-    table = np.array(rows, np.int64).reshape(-1, 8)
+    rows = [
+        (n.bar, n.onset, n.length, n.pitch, n.part, n.staff, voices[n.voice], n.tie, n.passes) for n in written.notes
+    ]
+    table = np.array(rows, np.int64).reshape(-1, 9)
     return table[np.argsort(table[:, 0], kind="stable")]
+
+
+def passes_before(order) -> np.ndarray:
+    """How often each bar of those played was played before: [3, 4, 3] gives [0, 0, 1]."""
+    seen, out = Counter(), []
+    for bar in order:
+        out.append(seen[bar])
+        seen[bar] += 1
+    return np.array(out, int)
 
 # %% ../../nbs/workshop/written_scores.ipynb #0f206f43
 def played(written: Written, order) -> np.ndarray:
@@ -109,6 +123,8 @@ def played(written: Written, order) -> np.ndarray:
         raise UserError(f"it has {counts.sum():,} notes, repeats played: at most {MAX_NOTES:,} are read")
     visit = np.repeat(np.arange(len(order)), counts)
     rows = table[np.arange(counts.sum()) + np.repeat(first[order] - np.cumsum(counts) + counts, counts)]
+    sounds = (rows[:, 8] == 0) | (rows[:, 8] >> np.minimum(passes_before(order.tolist())[visit], 62) & 1 > 0)
+    rows, visit = rows[sounds], visit[sounds]
     out = np.zeros(len(rows), PLAYED_DTYPE)
     out["onset"], out["bar"] = begins[visit] + rows[:, 1], visit
     out["end"] = out["onset"] + rows[:, 2]
