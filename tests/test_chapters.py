@@ -114,7 +114,7 @@ def test_notebook_is_clean(path):
     nbformat.validate(nb)
     before = json.loads(nbformat.writes(nb))
     after = json.loads(nbformat.writes(chapters.tidy(nb)))
-    assert before == after, f"./test --write {path.stem[:2]} stores it clean"
+    assert before == after, f"./test --write {path.stem.partition('_')[0]} stores it clean"
     ids = [c["id"] for c in after["cells"]]
     assert len(set(ids)) == len(ids)
 

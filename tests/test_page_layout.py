@@ -7,7 +7,7 @@ import pytest
 
 from amt_nb.sheet.noteheads import read_page
 from amt_nb.sheet.page_layout import filled_boxes
-from amt_nb.sheet.page_score import page_score
+from amt_nb.sheet.page_score import octaves_in_words, page_score
 from amt_nb.workshop.old_scans import scanned
 from amt_nb.workshop.pages import FILLED
 from amt_nb.workshop.settings import UserError
@@ -220,3 +220,96 @@ def test_the_bracket_of_a_first_ending_is_read_and_leads_to_the_second(tmp_path,
         drawn, read = (page.signs["x"][page.signs["kind"] == kind] for page in (made.pages[0], found))
         assert len(read) == len(drawn) == 1 and abs(read[0] - drawn[0]) < 15, kind
     assert page_score([found]).jumps == page_score(made.pages).jumps == ((1, 3), (2, 0))
+
+
+def under_octave_lines(path, bars=24, seed=0):
+    """Random quarters written to `path`: 8va over bars 3 and 4, 11 to 15 (of two systems) and 20, 8vb under 6 and 7, and 18."""
+    rng, lines = np.random.default_rng(seed), ["**kern\t**kern", "*clefF4\t*clefG2", "*M4/4\t*M4/4"]
+    begins = {3: "*\t*8va", 11: "*\t*8va", 20: "*\t*8va", 6: "*8ba\t*", 18: "*8ba\t*"}
+    ends = {4: "*\t*X8va", 15: "*\t*X8va", 20: "*\t*X8va", 7: "*X8ba\t*", 18: "*X8ba\t*"}
+    for bar in range(1, bars + 1):
+        lines += [begins[bar]] if bar in begins else []
+        lines += [f"={bar}\t={bar}"]
+        high, low = bar in (3, 4, 20) or 11 <= bar <= 15, bar in (6, 7, 18)
+        for _ in range(4):
+            lines.append(f"4{'CDEFGAB'[rng.integers(7)] * (1 + low)}\t4{'cdefgab'[rng.integers(7)] * (1 + 2 * high)}")
+        lines += [ends[bar]] if bar in ends else []
+    path.write_text("\n".join([*lines, "==\t==", "*-\t*-", ""]))
+    return path
+
+
+def octave_lines(layout):
+    """[(system, staff, kind, x)] of the ends of a layout's octave lines, sorted."""
+    signs = layout.signs[np.char.startswith(layout.signs["kind"], "ottava")]
+    return sorted((int(s["system"]), int(s["staff"]), str(s["kind"]), float(s["x"])) for s in signs)
+
+
+@pytest.mark.parametrize("space", [8.0, 9.0, 10.0])
+@pytest.mark.parametrize("font", ["Leipzig", "Bravura", "Leland", "Petaluma", "Gootville"])
+def test_octave_lines_and_the_steps_under_them_are_read_in_every_font(font, space, tmp_path):
+    engraving = pytest.importorskip("amt_nb.sheet.engraving")
+    pytest.importorskip("verovio")
+    made = engraving.engrave(under_octave_lines(tmp_path / "eights.krn"), engraving.PageStyle(font=font, space=space))
+    found, truth = read_page(engraving.page_image(made.drawings[0])), made.pages[0]
+    read, drawn = octave_lines(found), octave_lines(truth)
+    assert [one[:3] for one in read] == [one[:3] for one in drawn] and len(drawn) == 12
+    assert max(abs(a[3] - b[3]) for a, b in zip(read, drawn)) < 1.5 * space
+    both = [Counter(a) & Counter(b) for a, b in zip(steps_per_bar(found), steps_per_bar(truth))]
+    assert sum(c.total() for c in both) == len(truth.heads) >= len(found.heads) - 4  # figures of the time signature
+    assert octaves_in_words(page_score([found])) == octaves_in_words(page_score([truth]))
+    assert octaves_in_words(page_score([truth]))[0] == "8va: an octave higher on staff 1 in bars 3 to 4, 11 to 15, 20"
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_on_old_scans_most_octave_lines_are_read_and_none_is_false(seed, tmp_path):
+    engraving = pytest.importorskip("amt_nb.sheet.engraving")
+    pytest.importorskip("verovio")
+    style = engraving.PageStyle(font="Leland", space=11.0)
+    made = engraving.engrave(under_octave_lines(tmp_path / "eights.krn"), style)
+    page, truth = scanned(engraving.page_image(made.drawings[0]), made.pages[0], seed)
+    begins = lambda layout: Counter(line[:3] for line in octave_lines(layout) if line[2] != "ottava_end")
+    read, drawn = begins(read_page(page)), begins(truth)
+    assert not read - drawn and (read & drawn).total() >= 0.7 * drawn.total()
+
+
+OTHERS = """<?xml version="1.0"?><score-partwise version="3.1"><part-list><score-part id="P"><part-name/></score-part></part-list>
+<part id="P">{}</part></score-partwise>"""
+FIRST = """<attributes><divisions>1</divisions><time><beats>4</beats><beat-type>4</beat-type></time>
+<clef><sign>G</sign><line>2</line></clef></attributes>"""
+START = """<direction placement="below"><direction-type><wedge type="crescendo"/></direction-type></direction>
+<direction placement="above"><direction-type><words>cresc.</words></direction-type></direction>
+<direction placement="above"><direction-type><dashes type="start"/></direction-type></direction>
+<direction placement="below"><direction-type><pedal type="start" line="yes"/></direction-type></direction>"""
+STOP = """<direction><direction-type><wedge type="stop"/></direction-type></direction>
+<direction><direction-type><dashes type="stop"/></direction-type></direction>
+<direction><direction-type><pedal type="stop" line="yes"/></direction-type></direction>"""
+ORNAMENTS = """<ornaments><trill-mark/><wavy-line type="start"/></ornaments><slur type="start" number="1"/>"""
+WAVY = """<ornaments><wavy-line type="stop"/></ornaments><slur type="stop" number="1"/>"""
+
+
+def measure(number, rng):
+    """A measure of MusicXML with a trill, a slur, a wedge, dashes and a pedal line from its first note to its last."""
+    text = f'<measure number="{number}">' + FIRST * (number == 1) + START
+    for k in range(4):
+        marks = {0: ORNAMENTS, 3: WAVY}.get(k, "")
+        step, octave = "CDEFGAB"[rng.integers(7)], 4 + rng.integers(2)
+        text += STOP * (k == 3)
+        text += f"<note><pitch><step>{step}</step><octave>{octave}</octave></pitch><duration>1</duration><type>quarter</type>"
+        text += f"<notations>{marks}</notations></note>" if marks else "</note>"
+    return text + "</measure>"
+
+
+@pytest.mark.parametrize("font", ["Leipzig", "Bravura", "Leland", "Petaluma", "Gootville"])
+def test_trills_hairpins_slurs_dashes_and_pedal_lines_are_no_octave_lines(font, tmp_path):
+    engraving = pytest.importorskip("amt_nb.sheet.engraving")
+    pytest.importorskip("verovio")
+    rng = np.random.default_rng(0)
+    path = tmp_path / "others.musicxml"
+    path.write_text(OTHERS.format("".join(measure(n, rng) for n in range(1, 17))))
+    made = engraving.engrave(path, engraving.PageStyle(font=font))
+    drawn = "".join(made.drawings)
+    assert all(f'class="{name}' in drawn for name in ("trill", "hairpin", "slur", "pedal", "dynam"))
+    for drawing in made.drawings:
+        page = engraving.page_image(drawing)
+        for picture in (page, scanned(page, made.pages[0], 1)[0]):
+            assert octave_lines(read_page(picture)) == []

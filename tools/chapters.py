@@ -331,7 +331,7 @@ def one(path, storing):
         write(path, fresh)
         return 0
     wrong = compare(nbformat.read(path, as_version=4), fresh)
-    print("\n".join(wrong + [f"./test --write {path.stem[:2]} stores what it shows now"] * bool(wrong)))
+    print("\n".join(wrong + [f"./test --write {path.stem.partition('_')[0]} stores what it shows now"] * bool(wrong)))
     return bool(wrong)
 
 

@@ -68,9 +68,9 @@ def part_of(path):
 
 
 def number(path):
-    """Number in a chapter's file name; None where it has none."""
-    found = re.match(r"(\d+)_", path.name)
-    return int(found.group(1)) if found else None
+    """Number in a chapter's file name, 51.02 for the 51b between 51 and 52; None where it has none."""
+    found = re.match(r"(\d+)([a-i]?)_", path.name)
+    return int(found[1]) + " abcdefghi".index(found[2] or " ") / 100 if found else None
 
 
 @functools.cache

@@ -80,7 +80,7 @@ def title_of(nb, path):
 
 def short_title(title, path):
     """How a page is called in the contents: its number, and its title as far as the colon."""
-    number = re.match(r"\d+", path.stem)
+    number = re.match(r"\d+[a-i]?", path.stem)
     term = re.sub(r"^Experiment: *", "", title).split(": ")[0]
     return f"{number.group()} {term[0].upper()}{term[1:]}" if number else term
 

@@ -186,7 +186,7 @@ if __name__ == "__main__":
     import nbformat
 
     for path in chapters.chapters():
-        if not sys.argv[1:] or path.stem[:2] in sys.argv[1:]:
+        if not sys.argv[1:] or path.stem.partition("_")[0] in sys.argv[1:]:
             for cell in shows_trained(nbformat.read(path, as_version=4)):
                 print(
                     path.stem,

@@ -25,6 +25,7 @@ from amt_nb.sheet.page_score import (
     FIRST_STEP,
     N_STEPS,
     PageScore,
+    octaves_in_words,
     on_white_keys,
     page_score,
     read_as,
@@ -481,6 +482,7 @@ def pages_in_words(found: PageAlignment) -> list[str]:
             f"the pages hardly fit: {100 * found.mean_confidence:.0f} % of the recording seem to be where they are put. Is it this piece?"
         )
         return lines
+    lines += octaves_in_words(found.score)
     lines += [
         f"at {clock(j['recording_s'])} goes {j['direction']} to {j['to']} (from {j['from']})" for j in page_jumps(found)
     ]

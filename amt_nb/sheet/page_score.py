@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['TUNE', 'LEFT', 'FIRST_STEP', 'N_STEPS', 'SEMITONES', 'SHARPS', 'BAR_S', 'EVENT', 'TREBLE', 'BASS', 'CLEF_STEPS',
            'SHORT', 'tune_page', 'altered', 'key_of', 'on_white_keys', 'signature', 'PageScore', 'heads_of_bar',
-           'columns_of', 'other_clefs', 'page_score', 'upbeats', 'repeats', 'signed_jumps', 'read_as']
+           'columns_of', 'other_clefs', 'page_score', 'upbeats', 'repeats', 'signed_jumps', 'octave_bars',
+           'octaves_in_words', 'read_as']
 
 # %% ../../nbs/sheet/54_page_scores.ipynb #80177981
 from dataclasses import dataclass, replace
@@ -114,7 +115,7 @@ class PageScore:
     page seconds, `bar` the row of bars; notes: note array in page seconds, pitch PITCH_MIN + n for step n + 5; jumps: (row of
     the bar that is left, row of the bar that is begun) where the page has signs for it; pages: their number; others: the
     notes in other clefs, see `other_clefs`; begins: (B,) share of each bar that is over when it begins, 0 but in an upbeat,
-    or () for 0."""
+    or () for 0; octaves: (first row of the bars, last row, staff, 1 or -1) under each octave line, whose notes are moved."""
 
     bars: np.ndarray
     events: np.ndarray
@@ -123,6 +124,7 @@ class PageScore:
     pages: int = 0
     others: tuple = ()
     begins: np.ndarray | tuple = ()
+    octaves: tuple = ()
 
 
 def heads_of_bar(page, bar) -> np.ndarray:
@@ -185,7 +187,9 @@ def page_score(pages) -> PageScore:
     if not readings[0]:
         raise UserError("no page has bars with noteheads in them: are these pages of music, upright and sharp?")
     notes, *others = (as_notes(*zip(*rows)) for rows in readings)
-    return PageScore(bars, np.array(events, EVENT), notes, jumps, len(pages), tuple(others), begins)
+    return PageScore(
+        bars, np.array(events, EVENT), notes, jumps, len(pages), tuple(others), begins, octave_bars(pages, bars)
+    )
 
 
 def upbeats(bars, first, counts, starts) -> np.ndarray:
@@ -230,6 +234,40 @@ def signed_jumps(pages, bars) -> tuple[tuple[int, int], ...]:
         seconds = [*endings.get("ending_2", ()), *(end + 1 for end in ends if end >= b)]
         over |= {(b - 1, min(c for c in seconds if c > b))} if b and any(b < c < len(bars) for c in seconds) else set()
     return tuple(sorted(back | over))
+
+# %% ../../nbs/sheet/54_page_scores.ipynb #54oct002
+def octave_bars(pages, bars) -> tuple[tuple[int, int, int, int], ...]:
+    """(first row of `bars`, last row, staff, 1 for an octave higher or -1 for lower) of each octave line on the pages."""
+    out = []
+    for p, page in enumerate(pages):
+        signs, near = page.signs, 1.5 * staff_space(page)
+        for sign in signs[np.isin(signs["kind"], ("ottava_up", "ottava_down"))]:
+            own = (signs["system"] == sign["system"]) & (signs["staff"] == sign["staff"]) & (signs["x"] > sign["x"])
+            end = signs["x"][own & (signs["kind"] == "ottava_end")].min(initial=page.width)
+            under = np.minimum(bars["x1"], end + near) - np.maximum(bars["x0"], sign["x"]) > near
+            rows = np.flatnonzero(under & (bars["page"] == p) & (bars["system"] == sign["system"]))
+            way = 1 if sign["kind"] == "ottava_up" else -1
+            out += [(int(rows[0]), int(rows[-1]), int(sign["staff"]), way)] if len(rows) else []
+    return tuple(sorted(out))
+
+
+def octaves_in_words(score: PageScore) -> list[str]:
+    """Where octave lines were read, a sentence for each staff and each way; bars are counted from 1 through all pages."""
+    under = {}
+    for first, last, staff, way in score.octaves:
+        spans = under.setdefault((-way, staff), [])
+        if spans and first <= spans[-1][1] + 1:  # it goes on, perhaps in the next system
+            first, last = spans[-1][0], max(last, spans.pop()[1])
+        spans.append((first, last))
+    lines = []
+    for (way, staff), spans in sorted(under.items()):
+        sign, many = (
+            ("8va: an octave higher", "8vb: an octave lower")[way > 0],
+            len(spans) > 1 or spans[0][0] < spans[0][1],
+        )
+        places = ", ".join(f"{a + 1} to {b + 1}" if a < b else str(a + 1) for a, b in spans)
+        lines.append(f"{sign} on staff {staff + 1} in bar{'s' * many} {places}")
+    return lines
 
 # %% ../../nbs/sheet/54_page_scores.ipynb #cae30199
 def read_as(score: PageScore, reading) -> PageScore:
