@@ -74,7 +74,17 @@ def test_silence_is_none_and_one_note_is_one(tmp_path, level, heard):
 
 
 @pytest.mark.parametrize("words, used", [((), "align-12k"), (("--weights", "piano-100k"), "piano-100k")])
-def test_align_uses_small_weights_unless_told_otherwise(tune, tmp_path, monkeypatch, capsys, words, used):
+def test_align_says_which_weights_listened(tune, tmp_path, words, used):
+    score = write_midi(TUNE, tmp_path / "score.mid")
+    assert (
+        cli.main(["align", str(tune), str(score), "-o", str(tmp_path / "x.csv"), "--json", "--no-progress", *words])
+        == 0
+    )
+    assert json.loads((tmp_path / "x.json").read_text())["heard_by"] == used
+
+
+@pytest.mark.parametrize("words, used", [((), "None"), (("--weights", "piano-100k"), "piano-100k")])
+def test_align_chooses_the_weights_unless_told_otherwise(tune, tmp_path, monkeypatch, capsys, words, used):
     def align(recording, score, weights=None, **_):
         raise UserError(f"asked for {weights}")
 

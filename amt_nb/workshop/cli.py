@@ -172,7 +172,7 @@ def run_align(args) -> int:
         found = align(
             args.recording,
             score,
-            weights=args.weights or "align-12k",
+            weights=args.weights,
             semitones=args.semitones,
             progress=bar,
             config=fill(PathConfig, prefix="path"),
@@ -399,7 +399,8 @@ def add_align(commands) -> None:
         "--weights",
         type=filled,
         metavar="W",
-        help="the transcription model: align-12k (default), piano-100k (larger, slower), or a .safetensors file",
+        help="the transcription model: align-12k, any, piano-100k, or a .safetensors file (default: align-12k, and any "
+        "as well where that leaves doubt)",
     )
     parser.add_argument("--no-progress", dest="progress", action="store_false", help="say nothing until it is done")
     add_force(parser)
