@@ -131,7 +131,8 @@ def bar_box(found, images, row: int) -> list[float]:
 
 
 def pages_json(found, images, recording: str = "") -> str:
-    """Everything found, as JSON: pages with their sizes, bars played with their boxes, jumps, words, the rows of the table."""
+    """Everything found, as JSON: pages with their sizes, bars played with their boxes, jumps, octave lines (first and last
+    bar, staff, 1 higher or -1 lower), words, the rows of the table."""
     from amt_nb.sheet.align_pages import lost, page_jumps, pages_in_words, played_bars
 
     place = lambda row: dict(
@@ -151,6 +152,9 @@ def pages_json(found, images, recording: str = "") -> str:
         dict(page=n, file=printable(i.name), number=i.number, width=i.width, height=i.height)
         for n, i in enumerate(images, 1)
     ]
+    octaves = [
+        dict(zip(("first_bar", "last_bar", "staff"), (n + 1 for n in o)), octaves=o[3]) for o in found.score.octaves
+    ]
     told = dict(
         recording=recording,
         seconds=round(found.seconds, 3),
@@ -166,6 +170,7 @@ def pages_json(found, images, recording: str = "") -> str:
                 pages=pages,
                 bars=played,
                 jumps=page_jumps(found),
+                octaves=octaves,
                 lost=[[round(t, 2) for t in edge] for edge in lost(found)],
                 events=rows_of_pages(found, images),
             )
