@@ -214,6 +214,28 @@ def test_an_address_is_not_fetched_and_that_is_said(folder, words, address):
     assert code == 1 and "an address is not fetched: download it first" in err and err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["transcribe", "tune.wav", "--tuning", "0", "--tuning", "50"],
+        ["transcribe", "tune.wav", "-o", "a/", "--out", "b/"],
+        ["align", "tune.wav", "a.mid", "--semitones", "1", "--semitones", "2"],
+        ["evaluate", "--data", "embedded", "--size", "demo", "--size", "demo"],
+    ],
+)
+def test_an_option_of_one_value_is_given_once(folder, words):
+    code, _, err = shell(*words)
+    assert code == 2 and err.endswith("is given twice\n") and not Path("a").exists() and not Path("b").exists()
+
+
+def test_options_of_several_values_add_up(folder):
+    """The first of two --set, or of two --data, was forgotten in silence."""
+    args = cli.make_parser().parse_args("train r --data maps --set a=1 b=2 --data asap --set c=3".split())
+    assert args.data == ["maps", "asap"] and args.set == ["a=1", "b=2", "c=3"]
+    code, _, err = shell("train", "r", "--data", "embedded", "--set", "train_steps=5", "--set", "train_steps=6")
+    assert code == 1 and "train_steps is given twice" in err and not Path("r").exists()
+
+
 def test_pages_without_music_are_named(folder):
     for name in ("a.png", "b.png"):
         Image.new("L", (800, 1000), 255).save(name)

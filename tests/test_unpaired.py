@@ -94,6 +94,9 @@ def test_from_recordings_to_metrics(condition, maps, tmp_path, shell):
     assert code == 0, err
     told = json.loads((tmp_path / "f.json").read_text())
     assert len(told["recordings"]) == 1 and set(METRICS) <= set(told["mean"]) and "mean of 1" in out
+    assert "taught these weights" not in err
+    code, _, err = shell("evaluate", *places, "--role", "paired", "--weights", weights)
+    assert code == 0 and "note: 1 of 1 recordings taught these weights, and are no test of them: " in err
     again = shell(
         *("train", tmp_path / "run", "--condition", condition, *where, "--steps", "2", "--seed", "3"),
         *small(condition),

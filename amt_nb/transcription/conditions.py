@@ -410,6 +410,7 @@ def chosen_by(best: str, history) -> str:
 
 def _card(condition: str, size: str, pools: Pools, history, best: str, left_out) -> dict:
     """What a reader of the weights must know about the run."""
+    drawn = {int(i) for which in CONDITIONS[condition].draws for i in getattr(pools, which)[:, 0]}
     return dict(
         condition=condition,
         size=size,
@@ -417,6 +418,7 @@ def _card(condition: str, size: str, pools: Pools, history, best: str, left_out)
         asked={k: v for k, v in pools.asked.items() if k in CONDITIONS[condition].draws},
         recordings=len(pools.features),
         left_out=[id for id, _ in left_out],
+        taught=sorted(pools.features[i].id for i in drawn),
         pairs=checksum(pools.paired),
         sources=sorted({f.source for f in pools.features if f.source}),
         steps=history.step,

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['TEACH_DATA', 'TRAINABLE', 'MADE_BY', 'ROLES', 'METRICS', 'BY_INSTRUMENT', 'add_data', 'add_jobs', 'recordings_of',
            'features_of', 'left_out', 'settings_given', 'heeded_by_training', 'run_prepare', 'check_run', 'run_train',
-           'transcribed', 'judged', 'labelled', 'check_metrics', 'run_evaluate', 'add_prepare', 'add_train',
-           'add_evaluate']
+           'transcribed', 'judged', 'labelled', 'note_taught', 'check_metrics', 'run_evaluate', 'add_prepare',
+           'add_train', 'add_evaluate']
 
 # %% ../../nbs/workshop/cli_data.ipynb #6a4fa37b
 import sys
@@ -294,6 +294,14 @@ def labelled(args) -> list:
     return found[: args.limit]
 
 
+def note_taught(model, recordings) -> None:
+    """Says which recordings taught the model, as far as the card of its weights tells: they are no test of it."""
+    if known := sorted({r.id for r in recordings} & set(model.card.get("taught", ()))):
+        more = f" and {len(known) - 3} more" if len(known) > 3 else ""
+        words = f"{len(known)} of {len(recordings)} recordings taught these weights, and are no test of them: "
+        print(printable(f"amt-nb: note: {words}{', '.join(known[:3])}{more}"), file=sys.stderr)
+
+
 def check_metrics(args, recordings=()) -> None:
     """UserError when args.json is given and cannot be written without loss: it ends in .json, is not there yet (or
     --force is given) and is read by nobody."""
@@ -321,6 +329,7 @@ def run_evaluate(args) -> int:
     model, rows, triples, failed = load_model(args.weights), {}, [], []
     chosen, rolls = labelled(args), fill(RollConfig, args.size, "roll")
     check_metrics(args, chosen)
+    note_taught(model, chosen)
     several = model.instruments > 1
     print(f"{'':40s}" + "".join(f"{name:>16s}" for name in METRICS + (BY_INSTRUMENT if several else ())))
     for recording in chosen:

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['weights_read', 'identities', 'check_output', 'check_outputs', 'plan', 'Progress', 'fraction', 'number', 'whole',
-           'cents_or_auto', 'filled', 'ratio', 'add_command', 'add_force', 'key_values', 'add_tuning', 'unheeded']
+           'cents_or_auto', 'filled', 'ratio', 'StoreOnce', 'add_command', 'add_force', 'key_values', 'add_tuning',
+           'unheeded']
 
 # %% ../../nbs/workshop/cli_options.ipynb #2e8a4f1d
 import argparse
@@ -194,6 +195,19 @@ def ratio(text: str) -> str:
     return text
 
 # %% ../../nbs/workshop/cli_options.ipynb #53c6399b
+class StoreOnce(argparse.Action):
+    """Stores what an option is given, all of it: of one value given twice argparse would keep the last and say nothing, which
+    is an error here, and of several values (`nargs="+"`) the last ones, which add up here."""
+
+    read = None
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        again, self.read = bool(option_string) and self.read is namespace, namespace
+        if again and not isinstance(values, list):
+            raise argparse.ArgumentError(self, "is given twice")
+        setattr(namespace, self.dest, getattr(namespace, self.dest) + values if again else values)
+
+
 def add_command(commands, name: str, run, texts: tuple[str, str, str], uses=()):
     """Adds the command `name`, carried out by `run(args) -> exit code`; returns its parser.
 
@@ -204,6 +218,7 @@ def add_command(commands, name: str, run, texts: tuple[str, str, str], uses=()):
     parser = commands.add_parser(
         name, help=short, description=text, epilog=examples, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.register("action", None, StoreOnce)
     parser.set_defaults(run=run, command=name, uses=uses if callable(uses) else tuple(uses))
     return parser
 
