@@ -382,6 +382,19 @@ def test_nothing_is_printed_and_nothing_stays_open(tmp_path):
     gc.collect()
 
 
+def test_of_two_tracks_of_sound_one_is_read_and_that_is_said(tmp_path):
+    """A film in two languages: until then nobody was told which was heard."""
+    with av.open(str(tmp_path / "film.mkv"), "w") as container:
+        for stream, gain in [(container.add_stream("pcm_s16le", rate=16000, layout="mono"), g) for g in (0.5, 0.0)]:
+            wave = (gain * clicks(16000) * 32767).astype(np.int16)
+            frame = av.AudioFrame.from_ndarray(wave[None], format="s16", layout="mono")
+            frame.sample_rate = 16000
+            container.mux([*stream.encode(frame), *stream.encode(None)])
+    with pytest.warns(UserWarning, match="holds 2 tracks of sound: track 1 alone is read"):
+        wave, _ = load_audio(tmp_path / "film.mkv")
+    assert np.abs(wave).max() > 0.2
+
+
 def test_noise_taken_for_a_head_of_many_channels_ends_nothing(tmp_path):
     """Decoders may claim dozens of channels for a damaged packet; the interpreter must live."""
     path = encoded(tmp_path / "a.mp4", "aac", room(44100), 44100, movflags="faststart")

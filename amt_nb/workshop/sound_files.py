@@ -247,10 +247,8 @@ def what_is_wrong(path) -> str:
 # %% ../../nbs/workshop/sound_files.ipynb #9864f846
 @contextmanager
 def opened(path, first: int, end: int):
-    """(container, sound stream, `Part`) of the bytes `first` to `end` of a file, closed afterwards.
-
-    UserError for what is no sound.
-    """
+    """(container, sound stream, `Part`) of the bytes `first` to `end` of a file, closed afterwards; UserError for what is
+    no sound."""
     import av
 
     with closing(Part(path, first, end)) as part:
@@ -387,10 +385,8 @@ def layer3_bytes(head: bytes, sr: int) -> int:
 
 # %% ../../nbs/workshop/sound_files.ipynb #59ef9fb1
 def by_bytes(container, stream, part: Part, words: list) -> Iterator[tuple]:
-    """As `by_time` where frames lie in a row without time stamps: what is lost is counted by the bytes it took.
-
-    A sentence about a broken end is added to `words`.
-    """
+    """As `by_time` where frames lie in a row without time stamps: what is lost is counted by the bytes it took. A
+    sentence about a broken end is added to `words`."""
     at, end = None, None
     size = count = failed = short = lost = 0
     for packet, frames in packets(container, stream):
@@ -455,6 +451,8 @@ class SoundReader:
                 raise UserError(f"{path} holds no samples that can be decoded")
             self.seconds = (promised_s(container, stream)[0] or (container.duration or 0) / 1e6) * len(self.parts)
             self.lossless = not stream.codec_context.codec.lossy
+            if len(sounds := container.streams.audio) > 1:
+                self.odd.append(f"holds {len(sounds)} tracks of sound: track {sounds.index(stream) + 1} alone is read")
 
     def _frames(self, container, stream, part):
         if container.format.name in BY_BYTES:
