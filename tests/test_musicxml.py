@@ -216,6 +216,32 @@ def test_a_note_for_one_verse_sounds_in_that_alone(here):
     assert one_part(here, verse + other + line, note_xml(64, 8)) == [(0, 4, 60), (4, 4, 62), (8, 4, 64)]
 
 
+def test_parts_that_do_not_go_side_by_side_are_said(here):
+    four, two = measures_of(), measures_of(n=2)
+    text = document({"A": four, "B": two})
+    read(here, text)
+    assert read_score(here / "a.musicxml").words == ("1 parts end before the longest and are silent from there on",)
+    last = text.rindex('number="2"')
+    read(here, text[:last] + 'number="3"' + text[last + 10 :])
+    assert read_score(here / "a.musicxml").words[0].startswith("1 bars are numbered otherwise than those of the first")
+    read(here, document({"A": four, "B": four}))
+    assert read_score(here / "a.musicxml").words == ()
+
+
+def test_a_part_on_the_channel_of_drums_has_no_pitch(here):
+    text = document({"A": measures_of(), "B": measures_of()})
+    of = '<part-name>B</part-name><midi-instrument id="d"><midi-channel>{}</midi-channel></midi-instrument>'.format
+    assert len(read(here, text.replace("<part-name>B</part-name>", of(9)))) == 8
+    assert len(read(here, text.replace("<part-name>B</part-name>", of(10)))) == 4
+    assert read_score(here / "a.musicxml").words == ("4 notes without pitch left out",)
+
+
+def test_beats_that_are_not_written_out_are_said(here):
+    style = '<attributes><measure-style><beat-repeat type="start" slashes="1"/></measure-style></attributes>'
+    one_part(here, note_xml(60, 2) + style, note_xml(62, 8))
+    assert "1 signs repeat beats that are not written" in read_score(here / "a.musicxml").words[0]
+
+
 def test_a_metronome_mark_without_a_number_is_said(here):
     mark = "<metronome><beat-unit>half</beat-unit><beat-unit>quarter</beat-unit></metronome>"
     one_part(here, f"<direction><direction-type>{mark}</direction-type></direction>" + note_xml(60, 8))

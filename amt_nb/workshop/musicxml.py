@@ -6,7 +6,7 @@
 __all__ = ['STEPS', 'LEFT_OUT', 'SOUND_MARKS', 'LONGEST_NAME', 'whole', 'pitch_of', 'midi_pitch', 'transposition_of', 'odd_alter',
            'ticks_in', 'Part', 'Bar', 'passes_of', 'read_note', 'read_attributes', 'read_sound', 'read_direction',
            'times_of', 'read_barline', 'read_bar', 'repeated', 'read_parts', 'bar_length', 'reaching', 'cut_bars',
-           'is_late', 'part_names', 'at_their_bars', 'movements', 'left_out', 'read_musicxml']
+           'is_late', 'part_names', 'without_drums', 'at_their_bars', 'movements', 'left_out', 'read_musicxml']
 
 # %% ../../nbs/workshop/musicxml.ipynb #874f4d0b
 import math
@@ -174,6 +174,7 @@ def read_attributes(element, part: Part, counts: Counter) -> None:
         change(whole(clef.get("number"), 1))
     for style in element.iterfind("measure-style"):
         sign, staff = style.find("measure-repeat"), whole(style.get("number"), 0)
+        counts["beats"] += style.find("beat-repeat[@type='start']") is not None
         if sign is not None and sign.get("type") == "start":
             part.copied[staff] = max(1, whole(sign.text, 1))
         elif sign is not None:
@@ -313,8 +314,10 @@ def read_parts(text: bytes, path) -> tuple[dict, list, object, int, Counter]:
             return bars, names, ids, element, ticks, counts
         part = states.setdefault(key, Part(len(states), ticks))
         index, ids[key] = len(bars[key]), identity
+        printed = attributes.get("number", "").strip()
         if index == len(names):
-            names.append((attributes.get("number", "").strip() or str(index + 1), attributes.get("implicit") == "yes"))
+            names.append((printed or str(index + 1), attributes.get("implicit") == "yes"))
+        counts["numbers"] += printed not in ("", names[index][0])
         bars[key].append(repeated(read_bar(element, part, counts), part, bars[key]))
 
 # %% ../../nbs/workshop/musicxml.ipynb #73d6aab0
@@ -387,6 +390,15 @@ def part_names(root, ids: dict, words: list) -> list[str]:
     return [listed.get(i) or i[:LONGEST_NAME] or f"part {k + 1}" for k, i in enumerate(ids.values())]
 
 
+def without_drums(bars: dict, root, ids: dict, counts: Counter) -> None:
+    """Takes the notes out of parts that only play on MIDI's channel of drums, 10: their pitches are keys of a drum set."""
+    channels = lambda part: {(e.text or "").strip() for e in part.iter("midi-channel")}
+    drums = {part.get("id") for part in root.iter("score-part") if channels(part) == {"10"}}
+    for bar in (bar for key, part in bars.items() if ids[key] in drums for bar in part):
+        counts["unpitched"] += len(bar.notes)
+        bar.notes.clear()
+
+
 def at_their_bars(marks: list) -> list[list]:
     """The marks of each bar, a repeat that is written at the wrong side of a bar line with the bar that it is meant for."""
     out = [[] for _ in marks]
@@ -420,6 +432,9 @@ def left_out(counts: Counter) -> list[str]:
         "times": "repeat signs give no whole number of times from 1 on: played twice",
         "direction": "repeat signs have no direction: they lead back",
         "metronome": "metronome marks give no number and are not obeyed",
+        "numbers": "bars are numbered otherwise than those of the first part, by whose side they are played",
+        "short": "parts end before the longest and are silent from there on",
+        "beats": "signs repeat beats that are not written: what they stand for is missing",
         "sound": "signs are for some times through a repeat (time-only) and obeyed in all",
     }  # fmt: skip
     return [
@@ -435,6 +450,8 @@ def read_musicxml(path) -> Written:
     bars, names, ids, root, ticks, counts = read_parts(text, path)
     if not bars:
         raise UserError(f"{path} has no part with bars")
+    without_drums(bars, root, ids, counts)
+    counts["short"] = sum(len(part) < len(names) for part in bars.values())
     columns = [[part[i] for part in bars.values() if i < len(part)] for i in range(len(names))]
     lengths = [bar_length(column, implicit) for column, (_, implicit) in zip(columns, names)]
     written = Written(ticks, part_names(root, ids, words), lengths, [n for n, _ in names], [], [], words=words)
