@@ -16,6 +16,7 @@ from amt_nb.notes import as_notes
 from amt_nb.transcription import adapting
 from amt_nb.transcription.adapting import AdaptConfig, Looks, adapt, refused, unlabelled_metrics
 from amt_nb.transcription.transcribe import load_model, transcribe_file
+from amt_nb.workshop.cli_adapt import sound_files
 from amt_nb.workshop.settings import UserError
 from amt_nb.workshop.shift_widget import PIECES
 from amt_nb.workshop.streaming import cqt
@@ -150,7 +151,7 @@ def test_what_teaches_nothing_is_refused_in_one_line(kind, shell, tmp_path):
     "words, said",
     [
         (["missing.wav"], "there is no such file"),
-        (["empty"], "no sound file is in this folder"),
+        (["empty"], "no sound file is in this folder; folders in it are not looked into"),
         (["a.wav", "-o", "w.mid"], "ends in .safetensors"),
         (["a.wav", "-o", "a.safetensors"], "--force replaces it"),
         (["a.wav", "--weights", "beats-10k"], "holds no transcriber"),
@@ -166,6 +167,15 @@ def test_wrong_words_are_one_line(words, said, shell, tmp_path):
     code, out, err = shell("adapt", *words)
     assert code in (1, 2) and out == "" and said in err.splitlines()[-1], err
     assert (tmp_path / "a.safetensors").read_bytes() == b"somebody's"
+
+
+def test_what_lies_in_a_folder_and_is_not_heard_is_named(tmp_path, capsys):
+    (tmp_path / "more").mkdir()
+    (tmp_path / "list.txt").write_text("takes")
+    for name in ("a.wav", "more/b.wav"):
+        soundfile.write(tmp_path / name, np.zeros(SR, np.float32), SR)
+    assert [p.name for p in sound_files([tmp_path])] == ["a.wav"]
+    assert capsys.readouterr().err == "amt-nb: no sound files, left alone: list.txt, more/\n"
 
 
 def test_weights_that_pass_are_written_and_used(guitar, shell, tmp_path, monkeypatch):

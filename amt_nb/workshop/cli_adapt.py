@@ -60,13 +60,13 @@ def sound_files(named: list) -> list[Path]:
         if not place.is_dir():
             found.append(check_sound_file(place))
             continue
-        files = sorted(p for p in place.iterdir() if p.is_file() and not p.name.startswith("."))
-        inside = [p for p in files if is_sound(p)]
+        there = sorted(p for p in place.iterdir() if not p.name.startswith("."))
+        inside = [p for p in there if p.is_file() and is_sound(p)]
         if not inside:
-            raise UserError(f"{place}: no sound file is in this folder")
-        if others := [printable(p.name) for p in files if p not in inside]:
+            raise UserError(f"{place}: no sound file is in this folder; folders in it are not looked into")
+        if others := [printable(p.name) + "/" * p.is_dir() for p in there if p not in inside]:
             more = f" and {len(others) - 3} more" if len(others) > 3 else ""
-            print(f"amt-nb: no sound, left alone: {', '.join(others[:3])}{more}", file=sys.stderr)
+            print(f"amt-nb: no sound files, left alone: {', '.join(others[:3])}{more}", file=sys.stderr)
         found += map(check_sound_file, inside)
     return list({p.resolve(): p for p in found}.values())
 
