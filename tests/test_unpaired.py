@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import soundfile
 
+from amt_nb.notes import as_notes
+from amt_nb.transcription import unpaired
+from amt_nb.transcription.conditions import check_changes
+from amt_nb.transcription.unpaired import for_training, pools_of, validator
 from amt_nb.workshop.cli_data import METRICS
 from amt_nb.workshop.corpora import Features
-from amt_nb.notes import as_notes
-from amt_nb.transcription.conditions import check_changes
-from amt_nb.transcription import unpaired
-from amt_nb.transcription.unpaired import for_training, pools_of, validator
+from amt_nb.workshop.devices import rank_and_world
 from amt_nb.workshop.pools import Batches, Pools
 from amt_nb.workshop.runs import History
 from amt_nb.workshop.settings import UserError
@@ -116,6 +117,24 @@ def test_mistakes_are_told_in_one_line(maps, tmp_path, shell):
     ):
         code, out, err = shell(*words)
         assert code in (1, 2) and hint in err.splitlines()[-1] and "Traceback" not in err
+
+
+@pytest.mark.parametrize("name", ["RANK", "LOCAL_RANK", "WORLD_SIZE"])
+def test_what_no_launcher_says_is_one_line(maps, tmp_path, shell, monkeypatch, name):
+    """Lightning ended on such a variable; and a lone process of rank 1 trained and told nobody where its weights are."""
+    monkeypatch.setenv(name, "three")
+    code, _, err = shell("train", tmp_path / "r", "--data", f"maps={maps}", "--cache", tmp_path / "c")
+    assert code == 1 and f"{name}=three in the environment is no number" in err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("told", [{"RANK": "1"}, {"RANK": "1", "WORLD_SIZE": "1"}, {"RANK": "1", "WORLD_SIZE": "4"}])
+def test_a_process_alone_is_the_first(monkeypatch, told):
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    for name, text in told.items():
+        monkeypatch.setenv(name, text)
+    assert rank_and_world() == (0, 1)
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    assert rank_and_world() == ((1, 4) if told.get("WORLD_SIZE") == "4" else (0, 1))
 
 
 def test_labels_of_the_unpaired_reach_nothing():

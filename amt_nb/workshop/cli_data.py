@@ -232,6 +232,8 @@ def run_train(args) -> int:
         changes.setdefault("pool", {}).setdefault("seed", args.seed)
     listed = recordings_of(args)
     from amt_nb.workshop.devices import rank_and_world
+
+    rank_and_world()  # what is wrong with the environment is said before Lightning reads it
     from amt_nb.transcription.conditions import (
         check_changes,
         train_condition,

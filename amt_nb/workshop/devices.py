@@ -7,12 +7,15 @@ __all__ = ['device_of', 'infer', 'single_precision', 'bfloat16_slowdown', 'rank_
 
 # %% ../../nbs/workshop/devices.ipynb #605b51d1
 import os
+import re
 import timeit
 from collections.abc import Callable
 from contextlib import nullcontext
 
 import torch
 from torch import nn
+
+from .settings import UserError
 
 # %% ../../nbs/workshop/devices.ipynb #fc68f778
 def device_of(net: nn.Module) -> torch.device:
@@ -51,11 +54,19 @@ def bfloat16_slowdown() -> float:
 def rank_and_world() -> tuple[int, int]:
     """(number of this process, how many there are) of a run of several; (0, 1) for a process on its own.
 
-    As `torch.distributed` has it, or, before that is set up, as the launcher (torchrun, Fabric) said."""
+    As `torch.distributed` has it, or, before that is set up, as the launcher (torchrun, Fabric) said. UserError for what
+    no launcher says."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return torch.distributed.get_rank(), torch.distributed.get_world_size()
-    number = lambda *names, default: int(next((os.environ[n] for n in names if n in os.environ), default))
-    return number("RANK", "LOCAL_RANK", default=0), number("WORLD_SIZE", default=1)
+    told = {name: os.environ[name] for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE") if name in os.environ}
+    if odd := [f"{name}={text}" for name, text in told.items() if not re.fullmatch(r"\d{1,9}", text)]:
+        raise UserError(
+            f"{odd[0]} in the environment is no number, which a launcher of several processes sets: unset it"
+        )
+    world = int(told.get("WORLD_SIZE", 1))
+    if world < 2 or "MASTER_ADDR" not in os.environ:
+        return 0, 1  # what something else left there is no launcher's: a rank above 0 would write nothing
+    return int(told.get("RANK", told.get("LOCAL_RANK", 0))), world
 
 
 def of_every_process(x: torch.Tensor) -> tuple[torch.Tensor, slice]:
