@@ -7,8 +7,8 @@ __all__ = ['SOURCES', 'COARSE', 'LENGTHS', 'HEARD', 'NEAR', 'CONFIDENCE_S', 'CON
            'UNSURE', 'LOST_S', 'PagePathConfig', 'jump_penalties', 'in_bars_of', 'Traces', 'best_reading', 'bar_path',
            'step_on', 'retraced', 'tempo_of', 'page_sides', 'bar_cells', 'allowed', 'onsets_near', 'explained_onsets',
            'agreed', 'calmer', 'page_path', 'bar_readings', 'PageAlignment', 'page_confidence', 'places_of',
-           'played_events', 'follow_pages', 'align_pages', 'at_rate', 'played_bars', 'place_in_words', 'page_jumps',
-           'lost', 'pages_in_words', 'listed']
+           'played_events', 'follow_pages', 'followed_pages', 'align_pages', 'at_rate', 'played_bars', 'place_in_words',
+           'page_jumps', 'lost', 'pages_in_words', 'listed']
 
 # %% ../../nbs/sheet/56_align_pages.ipynb #8a3c47b4
 from collections.abc import Callable
@@ -16,21 +16,11 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ..alignment.align import WEIGHTS, clock, heard_in_tune
+from ..alignment.align import SURER, WEIGHTS, clock, heard_in_tune, opened
 from ..alignment.jump_dtw import PathConfig, deviation, recording_cells, score_cells, segments_of, sides
-from ..alignment.refinement import detected_onsets, expected_onsets, placed_segments
-from amt_nb.sheet.page_score import (
-    BAR_S,
-    EVENT,
-    FIRST_STEP,
-    N_STEPS,
-    PageScore,
-    octaves_in_words,
-    on_white_keys,
-    page_score,
-    read_as,
-    signature,
-)
+from ..alignment.refinement import SURE, detected_onsets, expected_onsets, placed_segments
+from .page_score import BAR_S, EVENT, FIRST_STEP, N_STEPS, PageScore, lowered, octaves_in_words
+from .page_score import on_white_keys, page_score, read_as, signature, sounding_above
 from ..workshop.confidence import explained, inside_of, logistic
 from ..workshop.grids import FPS, PITCH_MIN
 from ..workshop.settings import Real, Whole
@@ -322,7 +312,8 @@ PLAYED_BAR = np.dtype([("recording_s", "f8"), ("end_s", "f8"), ("bar", "i4"), ("
 class PageAlignment:
     """A recording laid on pages. score: `PageScore`; seconds: length of the recording; played: PLAYED table of every event,
     by time, `bar` a row of score.bars; confidence (T,): of each frame, that it is in the right bar; edges: (first, end)
-    second of each part without a jump; fifths: the signature that fits; cents: how far the recording is above 440 Hz."""
+    second of each part without a jump; fifths: the signature that fits; cents, semitones: how far the recording is above 440
+    Hz and above the pages."""
 
     score: PageScore
     seconds: float
@@ -331,6 +322,7 @@ class PageAlignment:
     edges: list = field(default_factory=list)
     fifths: int = 0
     cents: float = 0.0
+    semitones: int = 0
 
     @property
     def mean_confidence(self) -> float:
@@ -386,25 +378,37 @@ def follow_pages(
     return PageAlignment(score, len(frames) / FPS, played, confidence, seconds, fifths)
 
 # %% ../../nbs/sheet/56_align_pages.ipynb #129668e8
+def followed_pages(source, score: PageScore, sr, weights, progress: Callable | None, config: PagePathConfig):
+    """`align_pages` with one transcription model; as written, or where that is likely at another pitch, if it is surer."""
+    found, model, ratio, cents = heard_in_tune(source, sr, weights, progress, "pages")
+    base, steps = PathConfig(late_s=-model.decode.onset_shift_s), score.notes["pitch"] - PITCH_MIN + FIRST_STEP
+    rolls = lambda k: (lowered(found.frames, k), lowered(found.onsets, k))
+    pitches = dict.fromkeys((0, sounding_above(steps, found.onsets)))
+    ways = [replace(follow_pages(*rolls(k), score, config, base), semitones=k) for k in pitches]
+    return at_rate(max(ways, key=lambda way: way.mean_confidence), ratio, cents)
+
+
 @products_on_one_core()
 def align_pages(
     source,
     pages,
     sr: int | None = None,
-    weights=WEIGHTS,
+    weights=None,
     progress: Callable | None = None,
     config: PagePathConfig = PagePathConfig(),
 ) -> PageAlignment:
     """A recording and pages of music joined.
 
     source: path of a sound file, or a wave (S,) or (S, C) at sr Hz. pages: sequence of PageLayout, or a `PageScore`.
-    weights: name, path or `TranscriptionModel`; progress: called with the fraction done, 0..1. UserError for what is no
-    sound, silence, or pages without music."""
-    score = pages if isinstance(pages, PageScore) else page_score(pages)
-    most = progress and (lambda share: progress(0.7 * share))
-    found, model, ratio, cents = heard_in_tune(source, sr, weights, most, "pages")
-    base = PathConfig(late_s=-model.decode.onset_shift_s)
-    return at_rate(follow_pages(found.frames, found.onsets, score, config, base), ratio, cents)
+    weights: name, path or `TranscriptionModel`; None: as for `align`. progress: called with the fraction done, 0..1.
+    UserError for what is no sound, silence, or pages without music."""
+    (_, source, sr), score = opened(source, sr), pages if isinstance(pages, PageScore) else page_score(pages)
+    told = lambda first: progress and (lambda done: progress(first + 0.35 * done))
+    found = followed_pages(source, score, sr, weights or WEIGHTS, told(0.0), config)
+    if weights is not None or found.mean_confidence >= SURE:
+        return found
+    again = followed_pages(source, score, sr, SURER, told(0.5), config)
+    return max(found, again, key=lambda way: way.mean_confidence)
 
 
 def at_rate(found: PageAlignment, ratio: float, cents: float) -> PageAlignment:
@@ -427,19 +431,12 @@ def played_bars(found: PageAlignment) -> np.ndarray:
     ends = [found.edges[s][1] for s in p["segment"][first]]
     after = np.r_[p["recording_s"][first[1:]], found.seconds]
     until = np.r_[first[1:], len(p)]
-    return np.array(
-        [
-            (
-                p["recording_s"][i],
-                max(min(end, nxt), p["recording_s"][i]),
-                p["bar"][i],
-                p["confidence"][i:j].mean(),
-                p["segment"][i],
-            )
-            for i, j, end, nxt in zip(first, until, ends, after)
-        ],
-        PLAYED_BAR,
-    )
+    out = np.zeros(len(first), PLAYED_BAR)
+    for column in ("recording_s", "bar", "segment"):
+        out[column] = p[column][first]
+    out["end_s"] = np.maximum(np.minimum(ends, after), out["recording_s"])
+    out["confidence"] = [p["confidence"][i:j].mean() for i, j in zip(first, until)]
+    return out
 
 
 def place_in_words(bars, row: int) -> str:
@@ -473,6 +470,9 @@ def pages_in_words(found: PageAlignment) -> list[str]:
         lines.append(
             f"the recording is tuned {abs(found.cents):.0f} cents {'above' if found.cents > 0 else 'below'} 440 Hz"
         )
+    if found.semitones:
+        way, many = "above" if found.semitones > 0 else "below", "s" * (abs(found.semitones) > 1)
+        lines.append(f"the recording sounds {abs(found.semitones)} semitone{many} {way} the pages")
     blank = sorted(set(range(found.score.pages)) - set(bars["page"].tolist()))
     idle = sorted(set(bars["page"].tolist()) - set(bars["page"][p["bar"]].tolist()))
     for numbers, says in ((blank, "no music was found"), (idle, "nothing is played")):

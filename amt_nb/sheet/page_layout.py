@@ -333,9 +333,8 @@ def joining(ink: np.ndarray, upper: Staff, lower: Staff) -> np.ndarray:
     cover = ink_along(ink, gap).astype(bool)
     cover = widened(cover).mean(0)
     columns = np.flatnonzero(cover > 0.93)
-    return columns[
-        (columns >= min(upper.x0, lower.x0) - upper.space) & (columns <= max(upper.x1, lower.x1) + upper.space)
-    ]
+    inside = (columns >= min(upper.x0, lower.x0) - upper.space) & (columns <= max(upper.x1, lower.x1) + upper.space)
+    return columns[inside]
 
 
 def widened(ink: np.ndarray) -> np.ndarray:
@@ -353,13 +352,14 @@ def joined(ink: np.ndarray, upper: Staff, lower: Staff) -> bool:
 
 
 def line_at_left(ink: np.ndarray, upper: Staff, lower: Staff) -> tuple[float, float, float]:
-    """(share of the gap that a line at the left end of two staves fills, share of 2 spaces that it fills above, below)."""
+    """(share of the gap that a line at the left end of two staves fills, least share of a third of 2 spaces above, below)."""
     x0, space = max(upper.x0, lower.x0), upper.space
     near = np.arange(max(0, round(x0 - 0.6 * space)), min(ink.shape[1], round(x0 + 0.6 * space) + 1))
     above, below = upper.top[x0] - np.array([2.7, 0.7]) * space, lower.bottom[x0] + np.array([0.7, 2.7]) * space
     ends = ((upper.bottom[x0], lower.top[x0]), above, below)
-    parts = [widened(ink[max(0, int(first)) : max(0, int(last) + 1), near]) for first, last in ends]
-    return tuple(float(part.mean(0).max()) if len(part) else 0.0 for part in parts)
+    gap, *beyond = (widened(ink[max(0, int(first)) : max(0, int(last) + 1), near]) for first, last in ends)
+    most = lambda part: float(part.mean(0).max()) if len(part) else 0.0  # a bar's number fills a third, a border all
+    return most(gap), *(min(map(most, np.array_split(part, 3))) for part in beyond)
 
 
 def find_systems(ink: np.ndarray, staves: list[Staff]) -> list[list[Staff]]:

@@ -159,6 +159,7 @@ def pages_json(found, images, recording: str = "") -> str:
         recording=recording,
         seconds=round(found.seconds, 3),
         cents=round(found.cents, 1),
+        semitones=found.semitones,
         sharps=found.fifths,
         confidence=round(found.mean_confidence, 3),
         words=pages_in_words(found),
@@ -286,7 +287,7 @@ def run_align_pages(args) -> int:
     started, paths, bar = time.monotonic(), page_outputs(args), Progress(Path(args.recording).name, args.progress)
     with remembering(paths.values(), args.recording, *args.score), contextlib.closing(bar):
         images, score = read_page_score(args.score, args.pages, lambda share: bar(0.5 * share))
-        how = {"weights": args.weights or "align-12k", "config": fill(PagePathConfig, prefix="pages")}
+        how = {"weights": args.weights, "config": fill(PagePathConfig, prefix="pages")}
         found = align_pages(args.recording, score, progress=lambda share: bar(0.5 + 0.45 * share), **how)
         if on_their_heads(found, args.recording, images, how):
             raise UserError("the pages stand on their heads: turned by 180 degrees they fit the recording; turn them")
