@@ -313,3 +313,19 @@ def test_trills_hairpins_slurs_dashes_and_pedal_lines_are_no_octave_lines(font, 
         page = engraving.page_image(drawing)
         for picture in (page, scanned(page, made.pages[0], 1)[0]):
             assert octave_lines(read_page(picture)) == []
+
+
+SONGS = {"dichterliebe_no2": [0], "prayer_of_a_tired_child": [1]}  # three staves; voices without bar lines between them
+
+
+@pytest.mark.parametrize("font", ["Leipzig", "Bravura"])
+@pytest.mark.parametrize("name", list(SONGS))
+def test_staves_of_singers_belong_to_the_system_whose_line_they_hang_on(name, font):
+    engraving = pytest.importorskip("amt_nb.sheet.engraving")
+    pytest.importorskip("verovio")
+    from amt_nb.sheet.page_corpus import music21_folder
+
+    made = engraving.engrave(next(music21_folder().rglob(f"{name}.*")), engraving.PageStyle(font=font))
+    for page in SONGS[name]:
+        found, true = read_page(engraving.page_image(made.drawings[page])), made.pages[page]
+        assert (found.systems, len(found.bars)) == (true.systems, len(true.bars))

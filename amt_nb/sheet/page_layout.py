@@ -353,10 +353,9 @@ def joined(ink: np.ndarray, upper: Staff, lower: Staff) -> bool:
 
 def line_at_left(ink: np.ndarray, upper: Staff, lower: Staff) -> tuple[float, float, float]:
     """(share of the gap that a line at the left end of two staves fills, least share of a third of 2 spaces above, below)."""
-    x0, space = max(upper.x0, lower.x0), upper.space
-    near = np.arange(max(0, round(x0 - 0.6 * space)), min(ink.shape[1], round(x0 + 0.6 * space) + 1))
-    above, below = upper.top[x0] - np.array([2.7, 0.7]) * space, lower.bottom[x0] + np.array([0.7, 2.7]) * space
-    ends = ((upper.bottom[x0], lower.top[x0]), above, below)
+    x0, reach = max(upper.x0, lower.x0), np.array([0.7, 2.7]) * upper.space
+    near = np.arange(max(0, round(x0 - 0.6 * upper.space)), min(ink.shape[1], round(x0 + 0.6 * upper.space) + 1))
+    ends = (upper.bottom[x0], lower.top[x0]), upper.top[x0] - reach[::-1], lower.bottom[x0] + reach
     gap, *beyond = (widened(ink[max(0, int(first)) : max(0, int(last) + 1), near]) for first, last in ends)
     most = lambda part: float(part.mean(0).max()) if len(part) else 0.0  # a bar's number fills a third, a border all
     return most(gap), *(min(map(most, np.array_split(part, 3))) for part in beyond)
@@ -368,10 +367,13 @@ def find_systems(ink: np.ndarray, staves: list[Staff]) -> list[list[Staff]]:
     pairs, out = list(zip(staves, staves[1:])), [[staff] for staff in staves[:1]]
     away, sure = [b.middle - a.middle for a, b in pairs], [joined(ink, a, b) for a, b in pairs]
     most = 1.25 * np.median([d for d, one in zip(away, sure) if one] or [np.inf])
-    for i, (a, b) in enumerate(pairs):
-        gap, above, below = line_at_left(ink, a, b)
-        stops = above < 0.3 and (below < 0.3 or sure[i + 1 : i + 2] == [True])
-        together = sure[i] or (gap > 0.5 and away[i] < most) or (gap > 0.93 and stops)
+    left, stops = [line_at_left(ink, a, b) for a, b in pairs], np.zeros(len(pairs), bool)
+    beside = zip(sure, left, [False, *sure], [*sure[1:], False])  # bar lines through both neighbours: two systems
+    linked = [one or (line[0] > 0.93 and not (before and after)) for one, line, before, after in beside]
+    for i, j in runs(np.flatnonzero(linked), 1):
+        stops[i : j + 1] = left[i][1] < 0.5 and (sure[j] or left[j][2] < 0.5)
+    for i, (_, b) in enumerate(pairs):
+        together = sure[i] or stops[i] or (left[i][0] > 0.5 and away[i] < most)
         out = [*out[:-1], [*out[-1], b]] if together else [*out, [b]]
     wide = max((s.x1 - s.x0 for system in out for s in system if len(system) > 1), default=0)
     return [system for system in out if len(system) > 1 or 2 * (system[0].x1 - system[0].x0) > wide]
@@ -444,10 +446,8 @@ def repeat_dots(ink: np.ndarray, system: list[Staff], line: tuple[int, int]) -> 
         return False, False
     out = []
     for side, edge in ((-1, line[0]), (1, line[1])):
-        best = 0.0
-        for away in np.arange(0.05, 1.3, 0.1):
-            best = max(best, dots_at(ink, system, edge + side * away * system[0].space))
-        out.append(best > 0.5)
+        tried = (dots_at(ink, system, edge + side * away * system[0].space) for away in np.arange(0.05, 1.3, 0.1))
+        out.append(max(tried) > 0.5)
     return tuple(out)
 
 
