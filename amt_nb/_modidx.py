@@ -3469,6 +3469,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                           'amt_nb/workshop/same_music.py'),
                                             'amt_nb.workshop.same_music.same_music': ( 'workshop/same_music.html#same_music',
                                                                                        'amt_nb/workshop/same_music.py'),
+                                            'amt_nb.workshop.same_music.stand_in': ( 'workshop/same_music.html#stand_in',
+                                                                                     'amt_nb/workshop/same_music.py'),
                                             'amt_nb.workshop.same_music.through': ( 'workshop/same_music.html#through',
                                                                                     'amt_nb/workshop/same_music.py')},
             'amt_nb.workshop.sasa_kernels': { 'amt_nb.workshop.sasa_kernels.LocalAttention': ( 'workshop/sasa_kernels.html#localattention',
