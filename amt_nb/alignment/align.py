@@ -31,7 +31,7 @@ from ..workshop.scores import Score, read_score
 from ..workshop.settings import UserError
 from ..workshop.terminal import printable
 from ..workshop.threads import products_on_one_core
-from ..workshop.tuning import IN_TUNE_CENTS, retuned, tuning_cents
+from ..workshop.tuning import IN_TUNE_CENTS, retuned, transposed_in_words, tuned_in_words, tuning_cents
 
 # %% ../../nbs/alignment/38_align.ipynb #8fd9547e
 def moved(notes, semitones: int) -> np.ndarray:
@@ -106,13 +106,15 @@ def at_any_pitch(frames, onsets, notes, config: PathConfig = PathConfig()) -> tu
     return found, next(k for k, some in tried.items() if some is found)
 
 # %% ../../nbs/alignment/38_align.ipynb #again001
-def nats_at(found: Followed, i: int, shifts, onsets, notes) -> np.ndarray:
-    """Evidence (K,) of segment i at K places, its own moved by each of `shifts` (score seconds)."""
-    edges, detected = [(a * FPS, b * FPS) for a, b in found.edges], detected_onsets(onsets)
+def nats_at(found: Followed, i: int, shifts, detected, notes) -> np.ndarray:
+    """Evidence (K,) of segment i at K places, its own moved by each of `shifts` (score seconds).
+
+    detected: onsets (T, 88) bool, as of `detected_onsets`."""
 
     def at(by):
         there = [replace(s, score_s=s.score_s + by * (k == i)) for k, s in enumerate(found.segments)]
-        return evidence_of(detected, expected_onsets(there, notes, len(onsets)), edges)[:, frames_of(edges[i])].sum()
+        nats = evidence_of(detected, expected_onsets(there, notes, len(detected)), found.frames)
+        return nats[:, frames_of(found.frames[i])].sum()
 
     return np.array([at(by) for by in shifts])
 
@@ -124,13 +126,14 @@ def at_likeliest_places(found: Followed, onsets, notes) -> Followed:
     shifts = [np.r_[0.0, same_music(notes, s.score_s[0], s.score_s[-1])] for s in found.segments]
     if all(len(by) == 1 for by in shifts):
         return replace(found, again=[{} for _ in shifts])
-    told = [nats_at(found, i, by, onsets, notes) if len(by) > 1 else np.zeros(1) for i, by in enumerate(shifts)]
+    detected = detected_onsets(onsets)
+    told = [nats_at(found, i, by, detected, notes) if len(by) > 1 else np.zeros(1) for i, by in enumerate(shifts)]
     first, last = ([s.score_s[k] + by for s, by in zip(found.segments, shifts)] for k in (0, -1))
     between = [going(b[None] - a[:, None], JUMP_NATS) for a, b in zip(last, first[1:])]
     ends = going(first[0], JUMP_NATS), going(float(notes["offset_s"].max()) - last[-1], JUMP_NATS)
     best, sure = likeliest_places(told, [ends[0], *between, ends[1]])
-    score_s, confidence, rows = found.score_s.copy(), found.confidence.copy(), len(found.score_s)
-    starts = [frames_of((a * FPS, b * FPS)).start for a, b in found.edges] + [rows]
+    score_s, confidence = found.score_s.copy(), found.confidence.copy()
+    starts = [*(frames_of(edge).start for edge in found.frames), len(score_s)]
     for k, by, p, begin, end in zip(best, shifts, sure, starts, starts[1:]):
         score_s[begin:end] += by[k]
         confidence[begin:end] *= p[k]
@@ -180,9 +183,9 @@ def fits(alignment: Alignment) -> float:
     Right is also another place of the same music."""
     length_s = min(alignment.seconds, float(on_keyboard(alignment.score.notes)["offset_s"].max()))
     found, sure = alignment.map, alignment.map.confidence.sum() / FPS
-    for (a, b), others in zip(found.edges, found.again):
+    for edge, others in zip(found.frames, found.again):
         there = sum(others.values())
-        sure += found.confidence[frames_of((a * FPS, b * FPS))].sum() / FPS * there / max(1 - there, 1e-9)
+        sure += found.confidence[frames_of(edge)].sum() / FPS * there / max(1 - there, 1e-9)
     return float(min(1.0, sure / max(length_s, 1 / FPS)))
 
 # %% ../../nbs/alignment/38_align.ipynb #3654c706
@@ -330,12 +333,8 @@ def elsewhere(alignment: Alignment) -> list[tuple[float, float]]:
 
 def in_words(alignment: Alignment) -> list[str]:
     """What was found, a sentence a line."""
-    a, lines = alignment, []
-    if a.semitones:
-        side, s = "above" if a.semitones > 0 else "below", "s" * (abs(a.semitones) > 1)
-        lines.append(f"sounds {abs(a.semitones)} semitone{s} {side} the score")
-    if abs(a.cents) > IN_TUNE_CENTS:
-        lines.append(f"is tuned {abs(a.cents):.0f} cents {'above' if a.cents > 0 else 'below'} 440 Hz")
+    a = alignment
+    lines = [*transposed_in_words(a.semitones, "the score"), *tuned_in_words(a.cents)]
     first = float(a.map.segments[0].score_s[0]) if a.map.segments else 0.0
     if (until := opening_again(on_keyboard(a.score.notes), first)) > first:
         alike = f"up to {a.score.place(until)} that is the music of its beginning, which may have been played instead"

@@ -274,6 +274,11 @@ class Followed:
         """Which frames lie in a segment, (T,) bool: elsewhere the confidence is 0."""
         return self.confidence > 0
 
+    @property
+    def frames(self) -> list[tuple[float, float]]:
+        """(first, end) of each segment in rows of score_s, as `frames_of` takes them."""
+        return [(first * FPS, end * FPS) for first, end in self.edges]
+
     def time_map(self) -> TimeMap:
         """The same as a time map: straight lines between frames, none over a jump."""
         return points_to_map(self.recording_s, self.score_s, confidence=self.confidence)

@@ -19,13 +19,14 @@ import numpy as np
 from ..alignment.align import SURER, WEIGHTS, clock, heard_in_tune, opened
 from ..alignment.jump_dtw import PathConfig, deviation, recording_cells, score_cells, segments_of, sides
 from ..alignment.refinement import SURE, detected_onsets, expected_onsets, placed_segments
-from .page_score import BAR_S, EVENT, FIRST_STEP, N_STEPS, PageScore, lowered, octaves_in_words
+from ..cqt import move
+from .page_score import BAR_S, EVENT, FIRST_STEP, N_STEPS, PageScore, octaves_in_words
 from .page_score import on_white_keys, page_score, read_as, signature, sounding_above
 from ..workshop.confidence import explained, inside_of, logistic
 from ..workshop.grids import FPS, PITCH_MIN
 from ..workshop.settings import Real, Whole
 from ..workshop.threads import products_on_one_core
-from ..workshop.tuning import IN_TUNE_CENTS
+from ..workshop.tuning import transposed_in_words, tuned_in_words
 
 # %% ../../nbs/sheet/56_align_pages.ipynb #38107ba4
 @dataclass(frozen=True)
@@ -382,7 +383,7 @@ def followed_pages(source, score: PageScore, sr, weights, progress: Callable | N
     """`align_pages` with one transcription model; as written, or where that is likely at another pitch, if it is surer."""
     found, model, ratio, cents = heard_in_tune(source, sr, weights, progress, "pages")
     base, steps = PathConfig(late_s=-model.decode.onset_shift_s), score.notes["pitch"] - PITCH_MIN + FIRST_STEP
-    rolls = lambda k: (lowered(found.frames, k), lowered(found.onsets, k))
+    rolls = lambda k: (move(found.frames, -k), move(found.onsets, -k))
     pitches = dict.fromkeys((0, sounding_above(steps, found.onsets)))
     ways = [replace(follow_pages(*rolls(k), score, config, base), semitones=k) for k in pitches]
     return at_rate(max(ways, key=lambda way: way.mean_confidence), ratio, cents)
@@ -465,14 +466,9 @@ def lost(found: PageAlignment) -> list[tuple[float, float]]:
 
 def pages_in_words(found: PageAlignment) -> list[str]:
     """What was found, a sentence a line."""
-    bars, p, lines = found.score.bars, found.played, []
-    if abs(found.cents) > IN_TUNE_CENTS:
-        lines.append(
-            f"the recording is tuned {abs(found.cents):.0f} cents {'above' if found.cents > 0 else 'below'} 440 Hz"
-        )
-    if found.semitones:
-        way, many = "above" if found.semitones > 0 else "below", "s" * (abs(found.semitones) > 1)
-        lines.append(f"the recording sounds {abs(found.semitones)} semitone{many} {way} the pages")
+    bars, p = found.score.bars, found.played
+    lines = [*tuned_in_words(found.cents), *transposed_in_words(found.semitones, "the pages")]
+    lines = [f"the recording {line}" for line in lines]
     blank = sorted(set(range(found.score.pages)) - set(bars["page"].tolist()))
     idle = sorted(set(bars["page"].tolist()) - set(bars["page"][p["bar"]].tolist()))
     for numbers, says in ((blank, "no music was found"), (idle, "nothing is played")):

@@ -4,15 +4,16 @@
 
 # %% auto #0
 __all__ = ['TUNE', 'LEFT', 'FIRST_STEP', 'N_STEPS', 'SEMITONES', 'SHARPS', 'CLEARER', 'BAR_S', 'EVENT', 'TREBLE', 'BASS',
-           'CLEF_STEPS', 'SHORT', 'tune_page', 'altered', 'key_of', 'on_white_keys', 'signature', 'lowered',
-           'sounding_above', 'PageScore', 'heads_of_bar', 'columns_of', 'other_clefs', 'page_score', 'upbeats',
-           'repeats', 'signed_jumps', 'octave_bars', 'octaves_in_words', 'read_as']
+           'CLEF_STEPS', 'SHORT', 'tune_page', 'altered', 'key_of', 'on_white_keys', 'signature', 'sounding_above',
+           'PageScore', 'heads_of_bar', 'columns_of', 'other_clefs', 'page_score', 'upbeats', 'repeats', 'signed_jumps',
+           'octave_bars', 'octaves_in_words', 'read_as']
 
 # %% ../../nbs/sheet/54_page_scores.ipynb #80177981
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..cqt import move
 from ..notes import as_notes, sort_notes
 from ..workshop.grids import N_KEYS, PITCH_MIN
 from amt_nb.workshop.pages import (
@@ -108,23 +109,14 @@ def signature(steps, onsets) -> int:
 CLEARER = 1.15  # how much more alike the keys must be at another pitch
 
 
-def lowered(roll, semitones: int) -> np.ndarray:
-    """A roll (T, 88), its music `semitones` lower (higher: < 0); what leaves the keyboard is lost."""
-    roll, out = np.asarray(roll), np.zeros_like(roll)
-    kept = slice(max(semitones, 0), N_KEYS + min(semitones, 0))
-    out[:, kept.start - semitones : kept.stop - semitones] = roll[:, kept]
-    return out
-
-
 def sounding_above(steps, onsets, most: int = 12) -> int:
     """By how many semitones, -most..most, `onsets` (T, 88) sound above the written `steps`; 0 unless another is CLEARER."""
-    sounding, alike = np.asarray(onsets, float).sum(0)[None], {}
+    sounding, alike = np.asarray(onsets, float).sum(0), {}
     for fifths in sorted(range(-7, 8), key=abs):
         keys = key_of(steps, fifths)
         written = np.bincount(keys[(keys >= 0) & (keys < N_KEYS)], minlength=N_KEYS).astype(float)
         for k in sorted(range(-most, most + 1), key=abs):
-            there = lowered(sounding, k)[0]
-            like = written @ there / max(np.linalg.norm(written) * np.linalg.norm(sounding), 1e-9)
+            like = written @ move(sounding, -k) / max(np.linalg.norm(written) * np.linalg.norm(sounding), 1e-9)
             alike[k] = max(alike.get(k, (0.0, 0)), (round(like, 9), -abs(fifths)))
     best = max(alike, key=lambda k: (*alike[k], -abs(k)))
     return best if alike[best][0] > CLEARER * alike[0][0] else 0
@@ -286,10 +278,8 @@ def octaves_in_words(score: PageScore) -> list[str]:
         spans.append((first, last))
     lines = []
     for (way, staff), spans in sorted(under.items()):
-        sign, many = (
-            ("8va: an octave higher", "8vb: an octave lower")[way > 0],
-            len(spans) > 1 or spans[0][0] < spans[0][1],
-        )
+        sign = ("8va: an octave higher", "8vb: an octave lower")[way > 0]
+        many = len(spans) > 1 or spans[0][0] < spans[0][1]
         places = ", ".join(f"{a + 1} to {b + 1}" if a < b else str(a + 1) for a, b in spans)
         lines.append(f"{sign} on staff {staff + 1} in bar{'s' * many} {places}")
     return lines

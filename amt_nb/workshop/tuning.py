@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['IN_TUNE_CENTS', 'AGREED', 'mean_tuning_cents', 'measured_tuning', 'tuning_cents', 'tuning_to_undo', 'Relabelled',
-           'retuned']
+           'retuned', 'transposed_in_words', 'tuned_in_words']
 
 # %% ../../nbs/workshop/tuning.ipynb #3b1d0304
 import numpy as np
@@ -91,3 +91,15 @@ def retuned(source, sr: int, cents: float):
     return (
         (source, sr) if rate == sr else (Relabelled([source] if isinstance(source, np.ndarray) else source, rate), rate)
     )
+
+# %% ../../nbs/workshop/tuning.ipynb #words001
+def transposed_in_words(semitones: int, what: str) -> list[str]:
+    """The sentence, without a subject, on how far a recording sounds above `what`; none where it does not."""
+    side, many = "above" if semitones > 0 else "below", "s" * (abs(semitones) > 1)
+    return [f"sounds {abs(semitones)} semitone{many} {side} {what}"] if semitones else []
+
+
+def tuned_in_words(cents: float) -> list[str]:
+    """The sentence, without a subject, on a tuning beside 440 Hz; none up to IN_TUNE_CENTS."""
+    tuned = f"is tuned {abs(cents):.0f} cents {'above' if cents > 0 else 'below'} 440 Hz"
+    return [tuned] if abs(cents) > IN_TUNE_CENTS else []
