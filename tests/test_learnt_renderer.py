@@ -142,3 +142,45 @@ def test_refusals():
         L.fit_renderer([])
     with pytest.raises(UserError, match="no score"):
         L.rendered_crops(L.Renderer(1, SMALL), [], 16)
+
+
+def test_of_several_instruments_each_has_keys_of_its_own():
+    notes = as_notes([0.0, 0.2], [0.4, 0.6], [60, 64], 90, [0, 2])
+    planes = L.note_planes(notes, 0, 30, 3).reshape(3, 30, 3, N_KEYS)
+    assert [planes[2, -1, i].nonzero()[0].tolist() for i in range(3)] == [[60 - PITCH_MIN], [], [64 - PITCH_MIN]]
+    assert np.array_equal(planes[:, :, 2], L.note_planes(notes[notes["instrument"] == 2], 0, 30))
+    low = as_notes(
+        [0.0], [0.5], [PITCH_MIN], 90, [1]
+    )  # moved down it is lost, and does not become another's highest key
+    batches = L.RendererBatches([(sound(16), low)], replace(SMALL, batch=40), instruments=2)
+    keys = batches(0)["planes"][:, 2].amax(1).nonzero()[:, 1]
+    assert 0 < len(keys) < 40 and set(keys.tolist()) == set(range(N_KEYS, N_KEYS + SMALL.semitones + 1))
+
+
+def test_each_of_several_instruments_has_a_sound_of_its_own():
+    torch.manual_seed(0)
+    net = L.Renderer(1, SMALL, instruments=2)
+    note = lambda i: as_notes([0.0], [0.8], [60], 90, [i])
+    planes = torch.from_numpy(np.stack([L.note_planes(note(i), 0, 40, 2) for i in (0, 1)]))
+    with torch.no_grad():
+        net.decay[1] = -2.0  # the second does not die away
+        power = net.power(planes, torch.zeros(2, SMALL.style))[:, [2, 30], 4 * (60 - PITCH_MIN)]
+    struck, bowed = power[:, 1] / power[:, 0]
+    assert bowed > 1.5 * struck
+    learnt, _ = L.fit_renderer([(sound(), note(1))], SMALL, instruments=2)
+    assert (
+        learnt.instruments == 2 and learnt.decay[1] != 0 and learnt.decay[0] == 0
+    )  # nothing is learnt of who is silent
+    crops = L.rendered_crops(learnt, [(note(1), None)], 16)
+    assert len(crops) == SMALL.rendered and all((labels["instrument"] == 1).all() for _, labels in crops)
+    alone = L.Renderer(1, SMALL)
+    assert not (alone.voices.requires_grad or alone.decay.requires_grad or alone.voices.any())
+
+
+def test_an_ensemble_has_no_pedal():
+    always = replace(SMALL, pedal_share=1.0)
+    down = np.array([[0.0, 127.0], [0.7, 0.0]])
+    piano, strings = ((as_notes([0.0, 0.5], [0.2, 0.9], [60, 64], 90, i), down) for i in (0, 2))
+    longer = lambda score: L.played_crop(score, 60, np.random.default_rng(0), always)
+    assert (longer(piano)[0]["offset_s"] > longer(piano)[1]["offset_s"]).any()
+    assert np.array_equal(*longer(strings))

@@ -57,9 +57,12 @@ class RendererConfig:
 FORGOTTEN = 400  # frames after its release a note is no longer looked for
 
 
-def note_planes(notes, first: int, n_frames: int) -> np.ndarray:
-    """(3, n_frames, 88) float32 for frames first … of a note array: age (frames since the last onset, −1 before any),
-    frames since its release (0 while held), velocity / 127."""
+def note_planes(notes, first: int, n_frames: int, instruments: int = 1) -> np.ndarray:
+    """(3, n_frames, instruments · 88) float32 for frames first … of a note array: age (frames since the last onset, −1 before
+    any), frames since its release (0 while held), velocity / 127; of several instruments the keys of one after the other."""
+    if instruments > 1:
+        each = [note_planes(notes[notes["instrument"] == i], first, n_frames) for i in range(instruments)]
+        return np.concatenate(each, 2)
     out = np.zeros((3, n_frames, N_KEYS), np.float32)
     out[0] = -1
     starts, ends = notes["onset_s"] * FPS - first, notes["offset_s"] * FPS - first
@@ -128,22 +131,25 @@ def beating(age, depth, rate, phase):
 
 # %% ../../nbs/transcription/22_learnt_renderer.ipynb #lr1828aa
 class Renderer(nn.Module):
-    """Note planes (B, 3, T, 88) and a row of numbers for each (B, W) -> CQT (B, T, 352), about −1 to 1.
+    """Note planes (B, 3, T, instruments · 88) and a row of numbers for each (B, W) -> CQT (B, T, 352), about −1 to 1.
 
-    `rows` holds those of the recordings it learnt from.
+    `rows` holds those of the recordings it learnt from; of several instruments each has a timbre, an attack and a decay.
     """
 
-    def __init__(self, recordings: int, config: RendererConfig = RendererConfig()):
+    def __init__(self, recordings: int, config: RendererConfig = RendererConfig(), instruments: int = 1):
         super().__init__()
-        self.config, n = config, config.style
+        self.config, self.instruments, n = config, instruments, config.style
         bins, level = harmonic_start(config.partials)
         self.first, self.second = nn.Linear(12 + n, config.hidden), nn.Linear(config.hidden, config.hidden)
         self.levels = nn.Linear(config.hidden, len(bins))
-        self.keys = nn.Parameter(torch.zeros(N_KEYS, config.partials))  # what is a key's own
-        self.attack = nn.Parameter(torch.full((POINTS,), -6.0 / FAST))  # noise of a hammer
+        self.keys = nn.Parameter(torch.zeros(instruments * N_KEYS, config.partials))  # what is a key's own
+        self.attack = nn.Parameter(torch.full((instruments, POINTS), -6.0 / FAST))  # noise of a hammer
         rows = torch.cat([0.1 * torch.randn(recordings, n), torch.zeros(recordings, 2 * POINTS + 1)], 1)
         rows[:, -1] = -4.0
         self.rows = nn.Parameter(rows / FAST)
+        several, drawn = instruments > 1, torch.randn if instruments > 1 else torch.zeros
+        self.voices = nn.Parameter(0.1 / FAST * drawn(instruments, n), several)  # an instrument's own timbre
+        self.decay = nn.Parameter(torch.zeros(instruments), several)  # whether it dies away as strings do that were struck
         self.register_buffer("bins", bins)
         self.register_buffer("curves", curves())
         self._time = {}
@@ -162,20 +168,23 @@ class Renderer(nn.Module):
         three of them, see `beating`."""
         age, off, velocity = planes.unbind(1)
         b, t, k = torch.nonzero((age >= 0) & (off < 60), as_tuple=True)
-        a, r, v, key = age[b, t, k], off[b, t, k], velocity[b, t, k], k / (N_KEYS - 1)
-        x = F.relu(self.first(cell_features(a, r, v, key, timbre[b])))
+        of, key = k // N_KEYS, (k % N_KEYS) / (N_KEYS - 1)
+        a, r, v = age[b, t, k], off[b, t, k], velocity[b, t, k]
+        x = F.relu(self.first(cell_features(a, r, v, key, timbre[b] + FAST * self.voices[of])))
         own = self.keys[k] if jitter is None else self.keys[k] + jitter[b, k]
         own = own if beats is None else own + beating(a, *(v[b, k] for v in beats))
         x = self.levels(F.relu(self.second(x))) + own.repeat_interleave(LOBE, 1)
-        fall = 0.7 * (a / (60 * torch.exp(-1.5 * key))).clamp(max=12) + 0.3 * (r / 6).clamp(max=8)
+        dies = 2 * torch.sigmoid(FAST * self.decay[of])
+        fall = dies * 0.7 * (a / (60 * torch.exp(-1.5 * key))).clamp(max=12) + 0.3 * (r / 6).clamp(max=8)
         x = x + (1.5 * torch.log(v.clamp(min=0.05)) - fall)[:, None]
-        bins = BINS_PER_KEY * k[:, None] + self.bins
+        bins = BINS_PER_KEY * (k % N_KEYS)[:, None] + self.bins
         power = torch.exp((2 * x).clamp(-30, 8)) * ((bins >= 0) & (bins < N_BINS))
         B, T, _ = age.shape
         where = ((b * T + t) * N_BINS)[:, None] + bins.clamp(0, N_BINS - 1)
         total = torch.zeros(B * T * N_BINS, device=power.device).index_add(0, where.reshape(-1), power.reshape(-1))
-        struck = (torch.exp(-age.clamp(min=0) / 1.5) * velocity * (age >= 0)).sum(2, keepdim=True)
-        return total.view(B, T, N_BINS) + struck**2 * torch.exp(2 * FAST * self.attack @ self.curves)
+        struck = torch.exp(-age.clamp(min=0) / 1.5) * velocity * (age >= 0)
+        struck = struck.unflatten(2, (-1, N_KEYS)).sum(3)  # (B, T, instruments)
+        return total.view(B, T, N_BINS) + struck**2 @ torch.exp(2 * FAST * self.attack @ self.curves)
 
     def time(self, n_frames: int, device):
         """Matrices of smearing (16, T, T) and of reverberation (T, T)."""
@@ -197,15 +206,15 @@ class Renderer(nn.Module):
 
 # %% ../../nbs/transcription/22_learnt_renderer.ipynb #lr738e26
 class RendererBatches:
-    """step -> {'planes': (B, 3, T, 88), 'cqt', 'known': (B, T, 352), 'row': (B,)}, a pure function of (seed, step).
+    """step -> {'planes': (B, 3, T, instruments · 88), 'cqt', 'known': (B, T, 352), 'row': (B,)}, a function of (seed, step).
 
     recordings: list of (CQT (T, 352) in [−1, 1], notes), each with a row of its own; drawn by their length.
     """
 
-    def __init__(self, recordings: list, config: RendererConfig = RendererConfig(), seed: int = 0):
+    def __init__(self, recordings: list, config: RendererConfig = RendererConfig(), seed: int = 0, instruments: int = 1):
         if not recordings:
             raise UserError("renderer: it learns from pairs of sound and notes, and there are none")
-        self.recordings, self.config, self.seed = recordings, config, seed
+        self.recordings, self.config, self.seed, self.instruments = recordings, config, seed, instruments
         lengths = np.array([len(x) for x, _ in recordings], float)
         self.share = lengths / lengths.sum()
 
@@ -217,8 +226,8 @@ class RendererBatches:
         piece = np.asarray(x[first : first + frames], np.float32)
         known = np.pad(np.ones_like(piece), ((0, frames - len(piece)), (0, 0)))
         piece = np.pad(piece, ((0, frames - len(piece)), (0, 0)), constant_values=-1)
-        planes = note_planes(notes, first, frames)
-        planes = np.stack([move(p, keys, fill) for p, fill in zip(planes, (-1, 0, 0))])
+        planes = note_planes(notes, first, frames, self.instruments).reshape(3, frames, -1, N_KEYS)
+        planes = np.stack([move(p, keys, fill) for p, fill in zip(planes, (-1, 0, 0))]).reshape(3, frames, -1)
         return planes, move(piece, BINS_PER_KEY * keys, -1), move(known, BINS_PER_KEY * keys, 0)
 
     def __call__(self, step: int) -> dict:
@@ -240,9 +249,9 @@ def renderer_loss(models: dict, batch: dict, step: int = 0) -> dict:
     return {"l1": l1, "total": l1 + small}
 
 # %% ../../nbs/transcription/22_learnt_renderer.ipynb #lr3a4535
-def started(recordings: list, config: RendererConfig, before: Renderer | None = None) -> Renderer:
+def started(recordings: list, config: RendererConfig, before: Renderer | None = None, instruments: int = 1) -> Renderer:
     """A renderer for these recordings: floors from their 20th percentiles, the rest from `before` or as a harmonic tone."""
-    new, n, lines = Renderer(len(recordings), config), config.style, curves().numpy().T
+    new, n, lines = Renderer(len(recordings), config, instruments), config.style, curves().numpy().T
     with torch.no_grad():
         if before is not None:
             shared = {k: v for k, v in before.state_dict().items() if k != "rows"}
@@ -261,11 +270,12 @@ def fit_renderer(
     seed: int = 0,
     folder=None,
     before: Renderer | None = None,
+    instruments: int = 1,
     **changes,
 ) -> tuple[Renderer, History]:
     """A renderer learnt from recordings [(CQT, notes)]; `before`: one to go on from. changes: of TrainConfig. `folder`: as for `fit`."""
     torch.manual_seed(seed)
-    models = {"F": started(recordings, config, before)}
+    models = {"F": started(recordings, config, before, instruments)}
     given = dict(
         steps=config.steps, learning_rate=config.learning_rate, schedule="onecycle", clip_norm=0, ema=0, prefetch=0
     )
@@ -273,7 +283,7 @@ def fit_renderer(
     history = fit(
         models,
         [Turn("F", ("F",), renderer_loss)],
-        RendererBatches(recordings, config, seed),
+        RendererBatches(recordings, config, seed, instruments),
         train,
         folder,
         about=config,
@@ -305,7 +315,7 @@ def sustained(notes, pedal):
 def played_crop(score, frames: int, rng, config: RendererConfig):
     """(notes as they sound, notes as labels) of a crop of `score`, times from its start.
 
-    score: a pair (notes, pedal (K, 2), or None: one is made up).
+    score: a pair (notes, pedal (K, 2), or None: one is made up, for the piano alone).
     """
     notes, pedal = score
     first = int(rng.uniform(0, max(float(notes["offset_s"].max()) * FPS - frames, 1)))
@@ -316,7 +326,7 @@ def played_crop(score, frames: int, rng, config: RendererConfig):
     loud, bend = rng.uniform(0.6, 1.3), rng.uniform(0.5, 1.3)
     velocity = loud * (notes["velocity"] / 127) ** bend * 0.6 ** (1 - bend)
     notes["velocity"] = np.round(127 * velocity.clip(0.05, 1))
-    if rng.random() >= config.pedal_share or not len(notes):
+    if rng.random() >= config.pedal_share or not len(notes) or notes["instrument"].any():
         return notes, notes
     pedal = legato_pedal(notes) if pedal is None else pedal - [first / FPS, 0]
     return sustained(notes, pedal) if len(pedal) else notes, notes
@@ -358,12 +368,13 @@ def rendered_crops(renderer: Renderer, scores: list, frames: int, seed: int = 0,
     config, rng, out = renderer.config, np.random.default_rng([seed, 21]), []
     for _ in range(-(-config.rendered // batch)):
         crops = [played_crop(scores[rng.integers(len(scores))], frames, rng, config) for _ in range(batch)]
-        planes = torch.from_numpy(np.stack([note_planes(sounding, 0, frames) for sounding, _ in crops]))
+        planes = [note_planes(sounding, 0, frames, renderer.instruments) for sounding, _ in crops]
         rows = mixed_rows(renderer.rows, batch, config.style, rng)
         normal = lambda *shape: torch.from_numpy(rng.standard_normal(shape, np.float32))
-        jitter = config.jitter * (normal(batch, N_KEYS, config.partials) + normal(batch, N_KEYS, 1))
+        keys = len(renderer.keys)
+        jitter = config.jitter * (normal(batch, keys, config.partials) + normal(batch, keys, 1))
         beats = _mistuned(jitter.shape, config.beating, rng)
-        x = renderer(planes, rows, jitter, beats) + config.noise * _grain(batch, frames, rng)
+        x = renderer(torch.from_numpy(np.stack(planes)), rows, jitter, beats) + config.noise * _grain(batch, frames, rng)
         out += [(x.clamp(-1, 1).numpy().astype(np.float16)[i], labels) for i, (_, labels) in enumerate(crops)]
     return out[: config.rendered]
 
@@ -417,6 +428,7 @@ def teach(
     seed: int = 0,
     folder=None,
     played: list = (),
+    instruments: int = 1,
 ) -> list[tuple[History, Renderer | None]]:
     """[(history of the transcriber, renderer)], one before any unpaired sound and one after each of `portions`.
 
@@ -428,12 +440,12 @@ def teach(
     always = {"pairs": spliced(pairs, frames)} | ({"played": played} if played else {})
     renderer, sources = None, always
     if not played:
-        renderer, _ = fit_renderer(pairs, config, seed, place(0))
+        renderer, _ = fit_renderer(pairs, config, seed, place(0), None, instruments)
         sources = always | {"rendered": rendered_crops(renderer, scores, frames, seed)}
     out = [(train(sources, 0), renderer)]
     for k, sounds in enumerate(portions, 1):
         found = heard(out[-1][0].models["net"], sounds, config, cqt)
-        renderer, _ = fit_renderer(found + pairs, config, seed, place(k), renderer)
+        renderer, _ = fit_renderer(found + pairs, config, seed, place(k), renderer, instruments)
         sources = always | {"rendered": rendered_crops(renderer, scores, frames, seed)}
         out.append((train(sources | ({"heard": found} if found else {}), k), renderer))
     return out
@@ -457,14 +469,12 @@ def train_rendered(
 ):
     """(History, {'net'}, configurations) of the small direct net taught by the pairs, by `condition_batch` crops a step of renderings
     and of the unpaired sound; with `played` (see `teach`; given: what made it) a mixture, in which `paired_crops` are pairs.
-    changes: {'renderer': {'rounds': 2}}. UserError for pools without scores, and for several instruments."""
+    changes: {'renderer': {'rounds': 2}}. UserError for pools without scores."""
     start = set_up(pools, size, changes)
     config, sizes, seed = start.of(RendererConfig, "renderer"), start.sizes, start.train.seed
     about = {"harmonic": start.of(HarmonicConfig, "harmonic")} | start.about
     own = start.given | {"augment": start.of(AugmentConfig, "augment"), "renderer": config} | (given or {})
-    if about["harmonic"].instruments != 1:
-        raise UserError("a learnt renderer plays one instrument: harmonic_instruments must be 1")
-    model_of = lambda m: TranscriptionModel(m["net"], about["cqt"], about["decode"])
+    several, model_of = about["harmonic"].instruments, lambda m: TranscriptionModel(m["net"], about["cqt"], about["decode"])
     validate, portions = watch(features, model_of, sizes.validation_minutes), pool_sounds(pools, config)
     pairs, scores = paired_chunks(pools), pool_scores(pools)
     seconds = sum(len(x) for x, _ in pairs) / FPS
@@ -474,13 +484,13 @@ def train_rendered(
         if played:
             paired, others = (n := paired_crops(paired + others, seconds)), paired + others - n
         shares = counts(paired, others, sources)
-        batches = DirectBatches(sources, shares, sizes.crop_frames, seed, own["augment"])
+        batches = DirectBatches(sources, shares, sizes.crop_frames, seed, own["augment"], several)
         torch.manual_seed(seed)
         net = HarmonicNet(about["harmonic"]).to(memory_format=torch.channels_last)
         place = folder and (Path(folder) if k == len(portions) else Path(folder) / f"round{k}")
         turn = Turn("net", ("net",), direct_loss)
         return fit({"net": net}, [turn], batches, start.train, place, validate, about=about | own)
 
-    taught = teach(pairs, scores, portions, train, config, about["cqt"], sizes.crop_frames, seed, folder, played)
+    taught = teach(pairs, scores, portions, train, config, about["cqt"], sizes.crop_frames, seed, folder, played, several)
     history = taught[-1][0]
     return history, {"net": history.models["net"]}, about
