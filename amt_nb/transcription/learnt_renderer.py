@@ -149,7 +149,7 @@ class Renderer(nn.Module):
         self.rows = nn.Parameter(rows / FAST)
         several, drawn = instruments > 1, torch.randn if instruments > 1 else torch.zeros
         self.voices = nn.Parameter(0.1 / FAST * drawn(instruments, n), several)  # an instrument's own timbre
-        self.decay = nn.Parameter(torch.zeros(instruments), several)  # whether it dies away as strings do that were struck
+        self.decay = nn.Parameter(torch.zeros(instruments), several)  # how fast it dies away, beside a piano
         self.register_buffer("bins", bins)
         self.register_buffer("curves", curves())
         self._time = {}
@@ -211,7 +211,9 @@ class RendererBatches:
     recordings: list of (CQT (T, 352) in [−1, 1], notes), each with a row of its own; drawn by their length.
     """
 
-    def __init__(self, recordings: list, config: RendererConfig = RendererConfig(), seed: int = 0, instruments: int = 1):
+    def __init__(
+        self, recordings: list, config: RendererConfig = RendererConfig(), seed: int = 0, instruments: int = 1
+    ):
         if not recordings:
             raise UserError("renderer: it learns from pairs of sound and notes, and there are none")
         self.recordings, self.config, self.seed, self.instruments = recordings, config, seed, instruments
@@ -374,7 +376,8 @@ def rendered_crops(renderer: Renderer, scores: list, frames: int, seed: int = 0,
         keys = len(renderer.keys)
         jitter = config.jitter * (normal(batch, keys, config.partials) + normal(batch, keys, 1))
         beats = _mistuned(jitter.shape, config.beating, rng)
-        x = renderer(torch.from_numpy(np.stack(planes)), rows, jitter, beats) + config.noise * _grain(batch, frames, rng)
+        x = renderer(torch.from_numpy(np.stack(planes)), rows, jitter, beats)
+        x = x + config.noise * _grain(batch, frames, rng)
         out += [(x.clamp(-1, 1).numpy().astype(np.float16)[i], labels) for i, (_, labels) in enumerate(crops)]
     return out[: config.rendered]
 
@@ -474,7 +477,8 @@ def train_rendered(
     config, sizes, seed = start.of(RendererConfig, "renderer"), start.sizes, start.train.seed
     about = {"harmonic": start.of(HarmonicConfig, "harmonic")} | start.about
     own = start.given | {"augment": start.of(AugmentConfig, "augment"), "renderer": config} | (given or {})
-    several, model_of = about["harmonic"].instruments, lambda m: TranscriptionModel(m["net"], about["cqt"], about["decode"])
+    several = about["harmonic"].instruments
+    model_of = lambda m: TranscriptionModel(m["net"], about["cqt"], about["decode"])
     validate, portions = watch(features, model_of, sizes.validation_minutes), pool_sounds(pools, config)
     pairs, scores = paired_chunks(pools), pool_scores(pools)
     seconds = sum(len(x) for x, _ in pairs) / FPS
@@ -491,6 +495,6 @@ def train_rendered(
         turn = Turn("net", ("net",), direct_loss)
         return fit({"net": net}, [turn], batches, start.train, place, validate, about=about | own)
 
-    taught = teach(pairs, scores, portions, train, config, about["cqt"], sizes.crop_frames, seed, folder, played, several)
-    history = taught[-1][0]
+    common = config, about["cqt"], sizes.crop_frames, seed, folder, played, several
+    history = teach(pairs, scores, portions, train, *common)[-1][0]
     return history, {"net": history.models["net"]}, about
