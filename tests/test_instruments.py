@@ -127,6 +127,10 @@ SMALL = {
     "direct": {"harmonic": dict(width=6, blocks="s", memory=0, hidden=6)},
     "pseudo_labels": {"harmonic": dict(width=6, blocks="s", memory=0, hidden=6)},
     "mean_teacher": {"harmonic": dict(width=6, blocks="s", memory=0, hidden=6)},
+    "rendered": {
+        "harmonic": dict(width=6, blocks="s", memory=0, hidden=6),
+        "renderer": dict(partials=4, hidden=8, steps=3, rendered=4),
+    },
     "paired": {"vae": dict(width=8), "g": dict(width=4), "f": dict(width=4)},
     "cycle": {"vae": dict(width=8), "g": dict(width=4), "f": dict(width=4), "dx": dict(width=4), "dz": dict(width=4)},
 }
@@ -140,7 +144,7 @@ def test_every_condition_trains_eleven_rolls_that_transcribe(condition, ensemble
     }
     if "vae" in changes:
         changes["condition"] |= dict(vae_steps=2, vae_batch=2)
-    if unpaired := condition in ("cycle", "pseudo_labels", "mean_teacher"):
+    if unpaired := condition in ("cycle", "pseudo_labels", "mean_teacher", "rendered"):
         changes["condition"] |= dict(batch=1)
     pools = {"ratio": "1:1:1", "minutes": 0.1} if unpaired else {"ratio": "1:1"}
     history, weights = train_condition(condition, ensembles, tmp_path / condition, "demo-multi", changes, pools)
