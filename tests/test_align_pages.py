@@ -17,9 +17,10 @@ from PIL import Image
 
 from amt_nb.notes import as_notes
 from amt_nb.sheet import align_pages
-from amt_nb.sheet.align_pages import FITS_FROM, PagePathConfig, allowed, bar_cells, calmer, follow_pages, in_bars_of
+from amt_nb.sheet.align_pages import FITS_FROM, PagePathConfig, bar_cells, follow_pages, in_bars_of
 from amt_nb.sheet.align_pages import jump_penalties, lost, page_jumps, pages_in_words, played_bars
 from amt_nb.sheet.page_score import FIRST_STEP, key_of, page_score
+from amt_nb.sheet.second_look import allowed, calmer, in_own_time, passed_at, stretched
 from amt_nb.workshop.cli import main
 from amt_nb.workshop.page_files import MOST_PAGES, read_pages
 from amt_nb.workshop.page_turner import Turner, mp3_of, page_turner, png_of
@@ -102,6 +103,59 @@ def test_a_path_that_creeps_does_not_say_how_long_a_bar_lasts(monkeypatch):
     assert 14 < bar_cells(rolls, score, 4, 0.4) < 26  # true: 20
     monkeypatch.setattr(align_pages, "LENGTHS", np.array([2.0, 2.5]))
     assert bar_cells(rolls, score, 4, 0.4) > 3 * BAR_FRAMES / 4  # where all creep, the one worth most is taken
+
+
+def joined(music, bars, bar_frames, rng):
+    """`heard`, each of `bars` lasting so many frames."""
+    ends = np.r_[0, np.cumsum(bar_frames)]
+    whole = heard(music, bars, rng, missed=0.0)
+    at = np.interp(np.arange(ends[-1]), ends, BAR_FRAMES * np.arange(len(ends))).astype(int)
+    frames, onsets = whole[0][at], np.full((ends[-1], 88), 0.02)
+    for t, key in np.argwhere(whole[1] > 0.5):
+        onsets[int(np.interp(t, BAR_FRAMES * np.arange(len(ends)), ends)), key] = 0.8
+    return frames, onsets
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_middle_part_at_three_times_the_tempo_is_followed(seed, monkeypatch):
+    rng = np.random.default_rng(seed)
+    made = [made_page(rng) for _ in range(3)]
+    score, music = page_score([page for page, _ in made]), [bar for _, some in made for bar in some]
+    lasts = np.array([BAR_FRAMES] * 16 + [BAR_FRAMES // 3] * 16 + [BAR_FRAMES] * 16)
+    rolls, middle = joined(music, range(48), lasts, rng), (np.cumsum(lasts) - lasts / 2) / 50
+
+    def right():
+        bars = played_bars(follow_pages(*rolls, score))
+        return np.mean(bars["bar"][np.searchsorted(bars["recording_s"], middle) - 1] == np.arange(48))
+
+    assert right() > 0.95
+    monkeypatch.setattr(align_pages, "JUMP_NATS", np.inf)  # no evidence is enough
+    assert right() < 0.9
+
+
+def test_a_recording_at_an_even_pace_is_not_changed():
+    rng = np.random.default_rng(0)
+    roll, path, jumped = rng.random((1001, 88)), np.cumsum(rng.integers(0, 3, 251)), rng.random(251) < 0.05
+    passed = passed_at(np.ones(1001))
+    assert (stretched(roll, passed) == roll).all()
+    own, leaps = in_own_time(path, jumped, 4, passed)
+    assert (own == path).all() and (leaps == jumped).all()
+
+
+@pytest.mark.parametrize("pace", [0.25, 0.7, 1.0, 1.9, 4.0])
+def test_no_onset_and_no_jump_is_lost_by_stretching(pace):
+    rng = np.random.default_rng(int(10 * pace))
+    onsets = rng.random((1200, 88)) < 0.002
+    passed = passed_at(np.r_[np.ones(400), np.full(400, pace), np.ones(400)])
+    there = stretched(onsets.astype(np.float32), passed)
+    assert len(there) == round(800 + 400 * pace)
+    for t, key in np.argwhere(onsets):
+        assert there[max(0, int(passed[t]) - 1) : int(passed[t + 1]) + 2, key].any()
+    n = -(-len(there) // 4)
+    own, leaps = in_own_time(np.arange(n), np.arange(n) % 50 == 25, 4, passed)
+    assert (np.diff(own) >= 0).all() and len(own) == 300 and leaps.sum() == (np.arange(n) % 50 == 25).sum()
+    middle = (np.arange(300) + 0.5) * 4
+    assert np.abs(own * 4 + 2 - np.interp(middle, np.arange(1201), passed)).max() <= 4
 
 
 def test_another_piece_is_told():
