@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['KEYBOARD', 'StyleConfig', 'drawn_style', 'PageSource', 'music21_folder', 'keyboard_sources', 'chorale_sources',
-           'asap_sources', 'part_on_staff', 'count_alike', 'set_voices', 'two_staves', 'page_bytes', 'read_corpus_page',
-           'made_pages', 'make_pages']
+           'asap_sources', 'part_on_staff', 'count_alike', 'set_voices', 'two_staves', 'Performed', 'performed',
+           'page_bytes', 'read_corpus_page', 'made_pages', 'make_pages']
 
 # %% ../../nbs/sheet/55_page_corpus.ipynb #0c73bff7
 import hashlib
@@ -23,9 +23,13 @@ from ..workshop.extras import needs
 from ..workshop.files import atomic_write
 from ..workshop.old_scans import ScanConfig, scanned
 from ..workshop.pages import PageLayout
+from ..workshop.performances import humanise, tempo_curve
 from ..workshop.recordings import piece_key
+from ..workshop.rooms import room
 from ..workshop.score_files import score_text
+from ..workshop.scores import extrapolate
 from ..workshop.settings import Pair, UserError, Whole
+from ..workshop.synth import render
 
 # %% ../../nbs/sheet/55_page_corpus.ipynb #45625a79
 @dataclass(frozen=True)
@@ -189,6 +193,38 @@ def two_staves(musicxml: bytes) -> bytes:
     for element in [*parts[1:], *listed.findall("score-part")[1:], *listed.findall("part-group")]:
         element.getparent().remove(element)
     return etree.tostring(root, encoding="utf-8")
+
+# %% ../../nbs/sheet/55_page_corpus.ipynb #pc550002
+class Performed(NamedTuple):
+    """A part of an engraved score as somebody plays it: see `performed`. N heads, S samples."""
+
+    rows: np.ndarray  # (N,) of `Engraving.played`: which heads
+    score_s: np.ndarray  # (N,) seconds of the score
+    heard_s: np.ndarray  # (N,) seconds of the recording
+    notes: np.ndarray  # notes as played
+    wave: np.ndarray  # (S,) at 16 kHz
+
+
+def performed(engraving, score, rng, seconds: float, speed: float = 1.0) -> Performed:
+    """`seconds` of a score, from a place drawn by `rng` (a NumPy generator), played, rendered and put into a drawn room.
+
+    engraving, score: of `engrave` and `read_score`, of one file; speed: 2 is twice as fast as written. Half a second of
+    silence comes first."""
+    played, notes = engraving.played, score.notes.copy()
+    score_s = extrapolate(score.beat, score.beat_s, played["quarter"]) / speed
+    for name in ("onset_s", "offset_s"):
+        notes[name] /= speed
+    first = rng.uniform(0, max(0.1, score_s.max() - seconds))
+    near = (score_s >= first) & (score_s < first + seconds)
+    played, score_s = played[near], score_s[near]
+    notes = notes[(notes["onset_s"] >= first - 0.01) & (notes["onset_s"] < first + seconds)]
+    for name in ("onset_s", "offset_s"):
+        notes[name] -= first - 0.5
+    human = int(rng.integers(2**31))
+    heard_s = np.interp(score_s - first + 0.5, *tempo_curve(notes["offset_s"].max(), human).T)
+    notes, program = humanise(notes, human), str(rng.choice(["piano", "piano", "bright piano"]))
+    dry = render(notes, 16000, program=program, seconds=np.ceil(notes["offset_s"].max() + 1))
+    return Performed(played, score_s, heard_s, notes, room(dry, 16000, int(rng.integers(2**31))))
 
 # %% ../../nbs/sheet/55_page_corpus.ipynb #a98877ba
 def page_bytes(image: np.ndarray, layout: PageLayout, notes: np.ndarray, piece: str) -> bytes:

@@ -70,11 +70,12 @@ def filterbank(per_octave: int = 16, low_hz: float = 30.0, high_hz: float = 6000
 BANDS = len(filterbank())
 
 # %% ../../nbs/sheet/53_page_embeddings.ipynb #5e660171
-def spectrogram(wave, sr: int) -> np.ndarray:
+def spectrogram(wave, sr: int, bank: np.ndarray | None = None) -> np.ndarray:
     """(T, 92) float32, log10(1 + magnitude): window n begins n / 20 s after the beginning; T covers all of the wave.
 
-    wave: see `prepare_wave`; its loudest sample counts as 1 (ours: theirs were all rendered at one level)."""
-    wave, sr = prepare_wave(wave, sr)
+    wave: see `prepare_wave`; its loudest sample counts as 1 (ours: theirs were all rendered at one level). bank: another
+    (bands, 1024) than `filterbank()`."""
+    (wave, sr), bank = prepare_wave(wave, sr), (filterbank() if bank is None else bank).T
     if sr != SR:
         import soxr
 
@@ -82,7 +83,7 @@ def spectrogram(wave, sr: int) -> np.ndarray:
     wave = wave / max(float(np.abs(wave).max(initial=0)), 1e-6)
     n, hann = -(-len(wave) * RATE // SR), np.hanning(WINDOW + 1)[:-1].astype(np.float32)
     padded = np.concatenate([wave, np.zeros(WINDOW, np.float32)])
-    first, bank, out = np.rint(np.arange(n) * SR / RATE).astype(int), filterbank().T, np.zeros((n, BANDS), np.float32)
+    first, out = np.rint(np.arange(n) * SR / RATE).astype(int), np.zeros((n, bank.shape[1]), np.float32)
     for a in range(0, n, 512):  # bounded memory
         windows = padded[first[a : a + 512, None] + np.arange(WINDOW)] * hann
         out[a : a + 512] = np.log10(1 + np.abs(np.fft.rfft(windows)[:, :-1]).astype(np.float32) @ bank)
