@@ -17,7 +17,7 @@ from PIL import Image
 
 from amt_nb.notes import as_notes
 from amt_nb.sheet import align_pages
-from amt_nb.sheet.align_pages import FITS_FROM, PagePathConfig, bar_cells, follow_pages, in_bars_of
+from amt_nb.sheet.align_pages import FITS_FROM, PagePathConfig, bar_cells, bars_again, follow_pages, in_bars_of
 from amt_nb.sheet.align_pages import jump_penalties, lost, page_jumps, pages_in_words, played_bars
 from amt_nb.sheet.page_score import FIRST_STEP, key_of, page_score
 from amt_nb.sheet.second_look import allowed, calmer, in_own_time, passed_at, stretched
@@ -25,6 +25,7 @@ from amt_nb.workshop.cli import main
 from amt_nb.workshop.page_files import MOST_PAGES, read_pages
 from amt_nb.workshop.page_turner import Turner, mp3_of, page_turner, png_of
 from amt_nb.workshop.pages import BAR, HEAD, SIGN, STAFF, PageLayout, empty_page, page_table
+from amt_nb.workshop.same_bars import read_bars, same_bars
 from amt_nb.workshop.settings import UserError
 from amt_nb.workshop.synth import render
 
@@ -156,6 +157,37 @@ def test_no_onset_and_no_jump_is_lost_by_stretching(pace):
     assert (np.diff(own) >= 0).all() and len(own) == 300 and leaps.sum() == (np.arange(n) % 50 == 25).sum()
     middle = (np.arange(300) + 0.5) * 4
     assert np.abs(own * 4 + 2 - np.interp(middle, np.arange(1201), passed)).max() <= 4
+
+
+def test_where_the_same_music_stands_twice_nobody_knows_which():
+    rng = np.random.default_rng(5)
+    (page, music), (other, between) = made_page(rng), made_page(rng)
+    score = page_score([page, other, page])  # a theme, something else, the theme
+    order = [*range(48), *range(4, 12), *range(20, 28)]
+    found = follow_pages(*heard([*music, *between, *music], order, rng), score)
+    (part,) = bars_again(found)
+    assert {part["bar"], *(p["bar"] for p in part["places"])} == {5, 37}
+    assert abs(part["places"][0]["probability"] - 0.5) < 0.1
+    told = [line for line in pages_in_words(found) if "stands twice" in line]
+    assert len(told) == 1 and f"bar {part['places'][0]['bar']} (" in told[0]
+    middle = (part["recording_s"][0] + part["recording_s"][1]) / 2
+    near = np.abs(found.played["recording_s"] - middle) < 2
+    assert near.any() and np.all(found.played["confidence"][near] < 0.62) and found.mean_confidence > 0.8
+    away = np.abs(found.played["recording_s"] - middle) > 20
+    assert np.median(found.played["confidence"][away]) > 0.9
+    assert bars_again(follow_pages(*heard([*music, *between, *music], range(48), rng), score)) == []
+
+
+@pytest.mark.parametrize("lost, alike", [(0.0, True), (0.1, True), (0.5, False)])
+def test_bars_read_alike_up_to_heads_that_were_missed(lost, alike):
+    rng = np.random.default_rng(int(10 * lost))
+    theme = [rng.integers(50, 80, 12).tolist() for _ in range(8)]
+    once, again = ([[p for p in bar if rng.random() >= lost / 2] for bar in theme] for _ in range(2))
+    bars = [*once, *(rng.integers(50, 80, 12).tolist() for _ in range(5)), *again]
+    assert (list(same_bars(bars, 0, 7)) == [13]) is alike and (list(same_bars(bars, 15, 18)) == [-13]) is alike
+    assert same_bars(bars, 5, 9) == {}
+    at = np.arange(24) / 12.0
+    assert read_bars(as_notes(at, at + 0.05, [*theme[0], *theme[1]]), 2, 1.0) == theme[:2]
 
 
 def test_another_piece_is_told():

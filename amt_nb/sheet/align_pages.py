@@ -5,10 +5,9 @@
 # %% auto #0
 __all__ = ['SOURCES', 'COARSE', 'LENGTHS', 'CONFIDENCE_S', 'CONFIDENCE', 'PLAYED', 'PLAYED_BAR', 'LOOKS', 'FITS_FROM', 'LOST_S',
            'PagePathConfig', 'jump_penalties', 'in_bars_of', 'Traces', 'best_reading', 'bar_path', 'step_on',
-           'retraced', 'tempo_of', 'page_sides', 'bar_cells', 'page_path', 'bar_readings', 'PageAlignment',
-           'page_confidence', 'places_of', 'played_events', 'Laid', 'laid', 'laid_again', 'follow_pages',
-           'followed_pages', 'align_pages', 'at_rate', 'played_bars', 'place_in_words', 'page_jumps', 'lost',
-           'pages_in_words', 'listed']
+           'retraced', 'tempo_of', 'page_sides', 'bar_cells', 'page_path', 'PageAlignment', 'page_confidence',
+           'played_events', 'Laid', 'laid', 'laid_again', 'follow_pages', 'followed_pages', 'align_pages', 'at_rate',
+           'played_bars', 'place_in_words', 'page_jumps', 'bars_again', 'lost', 'pages_in_words', 'listed']
 
 # %% ../../nbs/sheet/56_align_pages.ipynb #8a3c47b4
 from collections.abc import Callable
@@ -16,15 +15,24 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ..alignment.align import SURER, WEIGHTS, clock, heard_in_tune, opened
+from ..alignment.align import AGAIN_FROM, SURER, WEIGHTS, clock, heard_in_tune, opened
 from ..alignment.jump_dtw import PathConfig, deviation, recording_cells, score_cells, segments_of, sides
 from ..alignment.refinement import JUMP_NATS, SURE, detected_onsets, expected_onsets, placed_segments
 from ..cqt import move
-from .page_score import BAR_S, EVENT, FIRST_STEP, N_STEPS, PageScore, octaves_in_words
-from .page_score import on_white_keys, page_score, read_as, signature, sounding_above
-from .second_look import HEARD, UNSURE, agreed, allowed, calmer, evidence_for, explained_onsets, in_own_time
-from .second_look import onsets_near, pace_of, passed_at, stretched
-from ..workshop.confidence import explained, inside_of, logistic
+from .page_score import BAR_S, FIRST_STEP, N_STEPS, PageScore, octaves_in_words
+from .page_score import on_white_keys, page_score, places_of, read_as, signature, sounding_above
+from amt_nb.sheet.second_look import (
+    HEARD,
+    UNSURE,
+    agreed,
+    allowed,
+    bar_readings,
+    calmer,
+    evidence_for,
+    explained_onsets,
+)
+from .second_look import in_own_time, onsets_near, pace_of, passed_at, places_again, stretched
+from ..workshop.confidence import explained, frames_of, inside_of, logistic
 from ..workshop.grids import FPS, PITCH_MIN
 from ..workshop.settings import Real, Whole
 from ..workshop.threads import products_on_one_core
@@ -247,14 +255,7 @@ def page_path(
             [agreed(a, readings, one, config.clef_penalty).max(0) for one in (path, calm)],
         ]
         path, jumped = calmer((path, jumped), (calm, calm_jumped), kinds, per_bar, config.calm_share)
-    return path, jumped, (cell, BAR_S / per_bar), bar_readings(a, readings, path, per_bar, config)
-
-
-def bar_readings(a, readings, path, per_bar: int, config: PagePathConfig = PagePathConfig()) -> np.ndarray:
-    """The reading (B,) of each bar that agrees best along a path; another than the first must be worth its penalty."""
-    bars = np.maximum(path, 0) // per_bar  # outside nothing is agreed
-    fits = agreed(a, readings, path, config.clef_penalty)
-    return np.array([np.bincount(bars, fit, len(readings[0]) // per_bar) for fit in fits]).argmax(0)
+    return path, jumped, (cell, BAR_S / per_bar), bar_readings(a, readings, path, per_bar, config.clef_penalty)
 
 # %% ../../nbs/sheet/56_align_pages.ipynb #951ca66e
 CONFIDENCE_S, CONFIDENCE = (4.0, 12.0, 30.0), (2.0, 5.0, 10.0, -5.5)  # that a frame is put into the right bar
@@ -267,9 +268,10 @@ PLAYED_BAR = np.dtype([("recording_s", "f8"), ("end_s", "f8"), ("bar", "i4"), ("
 @dataclass(frozen=True, eq=False)
 class PageAlignment:
     """A recording laid on pages. score: `PageScore`; seconds: length of the recording; played: PLAYED table of every event,
-    by time, `bar` a row of score.bars; confidence (T,): of each frame, that it is in the right bar; edges: (first, end)
-    second of each part without a jump; fifths: the signature that fits; cents, semitones: how far the recording is above 440
-    Hz and above the pages."""
+    by time, `bar` a row of score.bars; confidence (T,): of each frame, that it is in the right bar or another of the same
+    music, where the pages have it twice; edges: (first, end) second of each part without a jump; fifths: the signature that
+    fits; cents, semitones: how far the recording is above 440 Hz and above the pages; again: for each part {by how many bars
+    later the same music stands: the probability that it is there}, by which the confidence in `played` is less."""
 
     score: PageScore
     seconds: float
@@ -279,10 +281,11 @@ class PageAlignment:
     fifths: int = 0
     cents: float = 0.0
     semitones: int = 0
+    again: list = field(default_factory=list)
 
     @property
     def mean_confidence(self) -> float:
-        """Share of the recording that is expected to be in the right bar, 0..1."""
+        """Share of the recording that is expected to be in the right bar or another of the same music, 0..1."""
         return float(self.confidence.mean()) if len(self.confidence) else 0.0
 
 
@@ -293,14 +296,6 @@ def page_confidence(onsets, segments, edges, notes) -> np.ndarray:
     return np.where(inside, logistic([explained(detected, expected, s) for s in CONFIDENCE_S], CONFIDENCE), 0.0)
 
 # %% ../../nbs/sheet/56_align_pages.ipynb #7ad37087
-def places_of(score: PageScore) -> np.ndarray:
-    """EVENT table of the events and, for a bar without any, of its left edge; by time."""
-    empty = np.setdiff1d(np.arange(len(score.bars)), score.events["bar"])
-    bars = score.bars[empty]
-    rows = zip(empty, bars["x0"], (bars["y0"] + bars["y1"]) / 2, BAR_S * empty)
-    return np.sort(np.r_[score.events, np.array(list(rows), EVENT)], order="at_s")
-
-
 def played_events(score: PageScore, segments, edges, confidence, reached) -> np.ndarray:
     """PLAYED table: when each place of the pages is played, as often as it is. segments and edges: of `placed_segments`;
     reached: the last bar of each, a row of score.bars, behind which nothing of it is played."""
@@ -366,8 +361,11 @@ def follow_pages(
             break
         best = again
     seconds = [(max(0.0, a) / FPS, b / FPS) for a, b in best.edges]
-    played = played_events(best.score, best.segments, best.edges, best.confidence, best.reached)
-    return PageAlignment(best.score, len(frames) / FPS, played, best.confidence, seconds, fifths)
+    again, sure = places_again(white, best.score, best.segments, best.edges, base), best.confidence.copy()
+    for edge, others in zip(best.edges, again):
+        sure[frames_of(edge)] *= 1 - sum(others.values())
+    played = played_events(best.score, best.segments, best.edges, sure, best.reached)
+    return PageAlignment(best.score, len(frames) / FPS, played, best.confidence, seconds, fifths, again=again)
 
 # %% ../../nbs/sheet/56_align_pages.ipynb #129668e8
 def followed_pages(source, score: PageScore, sr, weights, progress: Callable | None, config: PagePathConfig):
@@ -448,6 +446,19 @@ def page_jumps(found: PageAlignment) -> list[dict]:
     return jumps
 
 
+def bars_again(found: PageAlignment) -> list[dict]:
+    """Parts whose music stands on the pages more than once: dicts with recording_s (first, end), bar (where it is put, from
+    1), places: dicts with bar, place (in words), probability, of AGAIN_FROM or more."""
+    out = []
+    for k, (edge, others) in enumerate(zip(found.edges, found.again)):
+        rows = found.played["bar"][found.played["segment"] == k]
+        likely = [(int(rows[0]) + lag, p) for lag, p in others.items() if p >= AGAIN_FROM and len(rows)]
+        place = lambda row: place_in_words(found.score.bars, row)
+        places = [dict(bar=row + 1, place=place(row), probability=round(p, 3)) for row, p in likely]
+        out += [dict(recording_s=[round(t, 2) for t in edge], bar=int(rows[0]) + 1, places=places)] if places else []
+    return out
+
+
 def lost(found: PageAlignment) -> list[tuple[float, float]]:
     """(first, end) seconds of what is on the pages with a confidence below UNSURE, or not on them, for LOST_S or longer."""
     unsure = np.r_[False, found.confidence < UNSURE, False]
@@ -473,6 +484,10 @@ def pages_in_words(found: PageAlignment) -> list[str]:
     lines += [
         f"at {clock(j['recording_s'])} goes {j['direction']} to {j['to']} (from {j['from']})" for j in page_jumps(found)
     ]
+    for part in bars_again(found):
+        places = " or ".join(f"{p['place']} ({100 * p['probability']:.0f} %)" for p in part["places"])
+        a, b = map(clock, part["recording_s"])
+        lines.append(f"what is played from {a} to {b} stands twice on the pages, and may begin at {places} instead")
     return lines + [
         f"from {clock(a)} to {clock(b)} it is not sure where on the pages the recording is" for a, b in lost(found)
     ]

@@ -6,7 +6,7 @@
 __all__ = ['TUNE', 'LEFT', 'FIRST_STEP', 'N_STEPS', 'SEMITONES', 'SHARPS', 'CLEARER', 'BAR_S', 'EVENT', 'TREBLE', 'BASS',
            'CLEF_STEPS', 'SHORT', 'tune_page', 'altered', 'key_of', 'on_white_keys', 'signature', 'sounding_above',
            'PageScore', 'heads_of_bar', 'columns_of', 'other_clefs', 'page_score', 'upbeats', 'repeats', 'signed_jumps',
-           'octave_bars', 'octaves_in_words', 'read_as']
+           'octave_bars', 'octaves_in_words', 'places_of', 'read_as']
 
 # %% ../../nbs/sheet/54_page_scores.ipynb #80177981
 from dataclasses import dataclass, replace
@@ -283,6 +283,14 @@ def octaves_in_words(score: PageScore) -> list[str]:
         places = ", ".join(f"{a + 1} to {b + 1}" if a < b else str(a + 1) for a, b in spans)
         lines.append(f"{sign} on staff {staff + 1} in bar{'s' * many} {places}")
     return lines
+
+# %% ../../nbs/sheet/54_page_scores.ipynb #54empty2
+def places_of(score: PageScore) -> np.ndarray:
+    """EVENT table of the events and, for a bar without any, of its left edge; by time."""
+    empty = np.setdiff1d(np.arange(len(score.bars)), score.events["bar"])
+    bars = score.bars[empty]
+    rows = zip(empty, bars["x0"], (bars["y0"] + bars["y1"]) / 2, BAR_S * empty)
+    return np.sort(np.r_[score.events, np.array(list(rows), EVENT)], order="at_s")
 
 # %% ../../nbs/sheet/54_page_scores.ipynb #cae30199
 def read_as(score: PageScore, reading) -> PageScore:

@@ -131,9 +131,9 @@ def bar_box(found, images, row: int) -> list[float]:
 
 
 def pages_json(found, images, recording: str = "") -> str:
-    """Everything found, as JSON: pages with their sizes, bars played with their boxes, jumps, octave lines (first and last
-    bar, staff, 1 higher or -1 lower), words, the rows of the table."""
-    from amt_nb.sheet.align_pages import lost, page_jumps, pages_in_words, played_bars
+    """Everything found, as JSON: pages with their sizes, bars played with their boxes, jumps, what stands twice on the
+    pages and where, octave lines (first and last bar, staff, 1 higher or -1 lower), words, the rows of the table."""
+    from amt_nb.sheet.align_pages import bars_again, lost, page_jumps, pages_in_words, played_bars
 
     place = lambda row: dict(
         page=int(found.score.bars["page"][row]) + 1, system=int(found.score.bars["system"][row]) + 1, bar=int(row) + 1
@@ -171,6 +171,7 @@ def pages_json(found, images, recording: str = "") -> str:
                 pages=pages,
                 bars=played,
                 jumps=page_jumps(found),
+                again=bars_again(found),
                 octaves=octaves,
                 lost=[[round(t, 2) for t in edge] for edge in lost(found)],
                 events=rows_of_pages(found, images),
