@@ -209,6 +209,7 @@ DATA = {
     "B_reader": ("rd000004", {}, lambda b: {p["id"] for p in b["pieces"]}),
     "B_networks": ("68e4faca", {}, lambda b: {f"asap/{p.id.removesuffix('.mid')}" for p in b["pairs"]}),
     "B_page_embeddings": ("ae180053", {}, lambda b: {r["id"] for r in b["table"]}),
+    "B_conditioned_unet": ("cun00002", {}, lambda b: {r["id"] for r in b["table"]}),
     "B_table2_networks": ("t2n00002", {}, lambda b: {r["id"] for r in b["table"]}),
     "B_table1_baselines": (
         "1bc2ecf3",

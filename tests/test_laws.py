@@ -26,7 +26,7 @@ MAY_LOAD_TORCH = {  # what defines nets, trains them or compiles kernels; everyt
     "transcription.score_vae", "transcription.translators", "transcription.discriminators", "transcription.cycle",
     "transcription.training", "transcription.step_speed", "transcription.unpaired", "transcription.collapse", "transcription.direct", "transcription.any_instrument", "transcription.conditions", "transcription.learnt_renderer", "transcription.adapting", "transcription.tables",
     "alignment.soft_dtw", "alignment.sasa_layer", "alignment.sasa_aligner", "alignment.unet_aligner", "alignment.one_shot",
-    "alignment.dtw_baselines", "alignment.learnt_baselines", "alignment.table_one", "sheet.page_embeddings",
+    "alignment.dtw_baselines", "alignment.learnt_baselines", "alignment.table_one", "sheet.page_embeddings", "sheet.conditioned_unet",
     "workshop.checkpoints", "workshop.runs", "workshop.devices", "workshop.prefetch", "workshop.posteriors",
     "workshop.pools", "workshop.simd_lanes", "workshop.compiled", "workshop.soft_dtw_kernels", "workshop.soft_dtw_diagonals", "workshop.soft_dtw_gpu", "workshop.sasa_kernels",
 }  # fmt: skip

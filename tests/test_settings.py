@@ -351,6 +351,7 @@ CONFIGS = {
     "sasa_data": "alignment.structure.ExampleConfig",
     "path": "alignment.jump_dtw.PathConfig",
     "embedding": "sheet.page_embeddings.EmbeddingConfig",
+    "film": "sheet.conditioned_unet.FilmConfig",
 }
 
 

@@ -8,15 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 from PIL import Image
 
 from amt_nb.notes import as_notes
+from amt_nb.sheet.conditioned_unet import THEIRS, ConditionedUNet, FilmConfig, published_name
 from amt_nb.sheet.engraving import engrave, page_image
 from amt_nb.sheet.page_corpus import drawn_style
 from amt_nb.sheet.page_embeddings import pitch_steps
 from amt_nb.sheet.table_two import (
     by_events,
     head_steps,
+    page_at,
     page_square,
     read_truth,
     rearranged,
@@ -28,6 +31,7 @@ from amt_nb.sheet.table_two import (
 from amt_nb.workshop.scores import extrapolate, read_score
 from amt_nb.workshop.settings import UserError
 from amt_nb.workshop.synth import render
+from amt_nb.workshop.weights import save_weights
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLE = ROOT / "amt_nb" / "data" / "example.musicxml"
@@ -152,6 +156,35 @@ def test_the_table_is_filled_from_pages_and_sound(engraved, tmp_path, monkeypatc
     dates = {p: p.stat().st_mtime_ns for p in (tmp_path / "kept").rglob("*.joblib")}
     run_cells("B_table2", given, tmp_path, monkeypatch, "t2b00008")
     assert dates == {p: p.stat().st_mtime_ns for p in (tmp_path / "kept").rglob("*.joblib")}  # nothing is made twice
+
+
+def test_nets_that_draw_are_given_the_page_and_some_of_the_moments(engraved, tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    config = FilmConfig(filters=2, audio_widths=(2, 2, 2, 2), code=4, memory=4)
+    save_weights(tmp_path / "ours.safetensors", ConditionedUNet(config), config, {})
+    theirs = {published_name(name): x for name, x in ConditionedUNet(THEIRS).state_dict().items()}
+    torch.save(theirs, tmp_path / "theirs.pt")
+    names = {"Henkel 2020": "ours.safetensors", "Henkel 2020, published": "theirs.pt"}
+    given = {"folder": str(engraved), "methods": ";".join(names), "moments": 6, "record": "drawn"}
+    given["weights"] = json.dumps({name: [str(tmp_path / file)] for name, file in names.items()})
+    bound = run_cells("B_table2", given, tmp_path, monkeypatch)
+    case = bound["Case"]("tune", "tune_me", True, 6)
+    assert len(case.truth.judged_s) == 6 and set(bound["found"]) == set(names)
+    page, y, x = bound["ROWS"]["Henkel 2020"](case, str(tmp_path / "ours.safetensors"))
+    assert page.tolist() == page_at(case.truth, case.truth.judged_s).tolist()
+    sizes = np.array([(i.height, i.width) for i in case.images])[page]
+    assert ((y >= 0) & (y < sizes[:, 0]) & (x >= 0) & (x < sizes[:, 1])).all()
+    record = json.loads((tmp_path / "nbs" / "results" / "drawn_henkel_2020_published.json").read_text())
+    assert "-p moments 6" in record["command"]
+
+
+def test_the_page_that_is_given_is_the_one_that_is_played(engraved):
+    truth = read_truth(engraved, "tune", "tune_me")
+    given = page_at(truth, truth.judged_s)
+    for s, page in zip(truth.judged_s, given):
+        played = truth.passes[(truth.passes["start_s"] <= s + 0.011) & (s < truth.passes["end_s"] + 0.011)]
+        assert page in played["page"]
+    assert page_at(truth, [-5.0, 1e6]).tolist() == [truth.passes["page"][0], truth.passes["page"][-1]]
 
 
 def test_the_table_refuses_in_one_line(engraved, tmp_path, monkeypatch):
