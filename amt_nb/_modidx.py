@@ -1230,6 +1230,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                          'amt_nb/sheet/second_look.py'),
                                           'amt_nb.sheet.second_look.in_own_time': ( 'sheet/second_look.html#in_own_time',
                                                                                     'amt_nb/sheet/second_look.py'),
+                                          'amt_nb.sheet.second_look.more_needed': ( 'sheet/second_look.html#more_needed',
+                                                                                    'amt_nb/sheet/second_look.py'),
                                           'amt_nb.sheet.second_look.onsets_near': ( 'sheet/second_look.html#onsets_near',
                                                                                     'amt_nb/sheet/second_look.py'),
                                           'amt_nb.sheet.second_look.pace_of': ( 'sheet/second_look.html#pace_of',

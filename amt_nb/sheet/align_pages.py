@@ -17,7 +17,7 @@ import numpy as np
 
 from ..alignment.align import AGAIN_FROM, SURER, WEIGHTS, clock, heard_in_tune, opened
 from ..alignment.jump_dtw import PathConfig, deviation, recording_cells, score_cells, segments_of, sides
-from ..alignment.refinement import JUMP_NATS, SURE, detected_onsets, expected_onsets, placed_segments
+from ..alignment.refinement import SURE, detected_onsets, expected_onsets, placed_segments
 from ..cqt import move
 from .page_score import BAR_S, FIRST_STEP, N_STEPS, PageScore, octaves_in_words
 from .page_score import on_white_keys, page_score, places_of, read_as, signature, sounding_above
@@ -31,7 +31,7 @@ from amt_nb.sheet.second_look import (
     evidence_for,
     explained_onsets,
 )
-from .second_look import in_own_time, onsets_near, pace_of, passed_at, places_again, stretched
+from .second_look import in_own_time, more_needed, onsets_near, pace_of, passed_at, places_again, stretched
 from ..workshop.confidence import explained, frames_of, inside_of, logistic
 from ..workshop.grids import FPS, PITCH_MIN
 from ..workshop.settings import Real, Whole
@@ -338,11 +338,12 @@ def laid(white, score: PageScore, found, config: PagePathConfig, base: PathConfi
 
 # %% ../../nbs/sheet/56_align_pages.ipynb #2pass02
 def laid_again(white, score: PageScore, first: Laid, config: PagePathConfig, base: PathConfig) -> Laid:
-    """`first`, or what is found in the recording stretched to an even pace, if that has JUMP_NATS more evidence."""
+    """`first`, or what is found in the recording stretched to an even pace, if that has so much more evidence."""
     passed = passed_at(pace_of(first.segments, first.edges, first.confidence))
     path, jumped, cells, reading = page_path(*(stretched(roll, passed) for roll in white), score, config, base)
     other = laid(white, score, (*in_own_time(path, jumped, cells[0], passed), cells, reading), config, base)
-    return other if other.evidence > first.evidence + JUMP_NATS else first
+    needed = more_needed(len(other.edges), len(first.edges))
+    return other if other.evidence > first.evidence + needed else first
 
 # %% ../../nbs/sheet/56_align_pages.ipynb #2pass03
 LOOKS = 5  # paths at an even pace, at most; each must be better than the last

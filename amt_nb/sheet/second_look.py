@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['HEARD', 'NEAR', 'UNSURE', 'PACE_S', 'MOST_PACE', 'READER_NATS', 'allowed', 'onsets_near', 'explained_onsets',
            'agreed', 'bar_readings', 'calmer', 'pace_of', 'passed_at', 'stretched', 'in_own_time', 'evidence_for',
-           'at_other_bars', 'places_again']
+           'more_needed', 'at_other_bars', 'places_again']
 
 # %% ../../nbs/sheet/55b_second_look.ipynb #5b00import
 import numpy as np
@@ -122,10 +122,15 @@ def in_own_time(path, jumped, cell: int, passed) -> tuple[np.ndarray, np.ndarray
 
 # %% ../../nbs/sheet/55b_second_look.ipynb #5b0evid01
 def evidence_for(onsets, segments, edges, notes) -> float:
-    """Nats by which `onsets`, probabilities (T, 88), are likelier with `notes` where the segments lay them than by chance,
-    less those of the jumps between them; edges: (first, end) of each, in frames."""
+    """Nats by which `onsets`, probabilities (T, 88), are likelier with `notes` where the segments lay them than by chance;
+    edges: (first, end) of each, in frames."""
     nats = evidence_of(detected_onsets(onsets), expected_onsets(segments, notes, len(onsets)), edges)
-    return float(nats[:, inside_of(edges, len(onsets))].sum()) - JUMP_NATS * max(len(edges) - 1, 0)
+    return float(nats[:, inside_of(edges, len(onsets))].sum())
+
+
+def more_needed(jumps: int, before: int) -> float:
+    """Nats by which a path with so many jumps has to be better than one with `before` jumps."""
+    return JUMP_NATS * (1 + max(jumps - before, 0))
 
 # %% ../../nbs/sheet/55b_second_look.ipynb #5b0same01
 READER_NATS = 80.0  # of evidence that count as one, between two copies of the same bars
