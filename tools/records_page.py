@@ -45,6 +45,7 @@ FAMILIES = (
     ("pages_real", "Real recordings on scanned pages (B_pages_real)"),
     ("table_two_networks", "Networks that read page against sound (B_table2_networks)"),
     ("table_two_", "Table II, recordings on pages (B_table2)"),
+    ("conditioned_unet_", "Nets that draw where a recording is on the page they are given (B_conditioned_unet)"),
     (
         tuple(f"table1_{c}_" for c in ("paired", "cycle", "direct", "rendered", "renderings")),
         "Table 1 of paper A, scaling with pairs, at [demo] size (amt-nb sweep table1)",
