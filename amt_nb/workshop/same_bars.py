@@ -24,7 +24,7 @@ def likeness(one, other) -> float:
     return SequenceMatcher(None, one, other, autojunk=False).ratio()
 
 # %% ../../nbs/workshop/same_bars.ipynb #sbar0009
-ALIKE = 0.8  # of two passages, to be the same music
+ALIKE = 0.7  # of two passages, to be the same music: of scans the copies are read so differently
 
 
 def same_bars(bars, first: int, last: int, least: float = ALIKE) -> dict[int, float]:
