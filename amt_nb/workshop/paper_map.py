@@ -457,8 +457,9 @@ CLAIMS = [
         "transcription/16_collapse", "in closed form, and in trained nets: every run left alone ends in another key"),
     Claim("A", "A few pairs remove the shift", "shown", "transcription/16_collapse", "ten minutes, every seed"),
     Claim("A", "It carries over to several instruments", "shown in part", "transcription/26_instruments",
-        "[A §5.4]; half of the cycle, a renderer learnt from two labelled minutes, brings two to eight points of Frame F1 in "
-        "the right instrument on installed chamber music; the whole cycle hears nothing in the steps of two cores"),
+        "[A §5.4]; beside two labelled minutes, unlabelled sound brings one to five points of Frame F1 in the right instrument, "
+        "with scores and a learnt renderer two to eight, on installed chamber music; the whole cycle hears nothing in the "
+        "steps of two cores"),
     Claim("B", "One network reads the path in one shot and beats dynamic time warping", "refuted at this size",
         "alignment/41_table_one", "on whole real pieces, with 256 cells and 2,000 steps, the paper's network stays "
         "far below plain warping; another network, coarse to fine, reads it in one pass and beats warping in every "
