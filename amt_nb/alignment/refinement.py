@@ -142,28 +142,29 @@ def meeting_frame(before: Segment, after: Segment, guess: float, reach: float) -
 
 # %% ../../nbs/alignment/36_refinement.ipynb #a4bc4a8c
 def corridor_path(recording, score, centre, half: int) -> np.ndarray:
-    """Score cell (N,) of each recording cell within `half` of `centre` (N,), moving 0, 1 or 2 on.
+    """Score cell (N,) of each recording cell within `half` of `centre` (N,), moving 0, 1 or 2 on; a corridor that moves away
+    faster is left, and entered anew where it is out of reach.
 
     recording (N, D), score (M, D): a product of rows is the agreement; beyond the score it is -10.
     """
     W, N, shift = 2 * half + 1, len(recording), np.diff(centre, prepend=centre[:1])
     side, back, none = int(np.abs(shift).max()) + 2, np.zeros((N, W), np.uint8), np.float32(-1e30)
-    before, D, steps = np.full(W + 2 * side, none), np.zeros(W, np.float32), np.array([1, 0, 2], np.uint8)
+    before, D, left = np.full(W + 2 * side, none), np.zeros(W, np.float32), {}
+    steps, cost = np.array([1, 0, 2], np.uint8), np.array([[0], [0.1], [0.1]], np.float32)
     for first in range(0, N, 256):
         at = centre[first : first + 256, None] + np.arange(-half, half + 1)
         fit = np.einsum("nk,nwk->nw", recording[first : first + 256], score[np.clip(at, 0, len(score) - 1)])
         for n, row in enumerate(np.where((at >= 0) & (at < len(score)), fit, np.float32(-10)), first):
             before[side : side + W] = D
-            choice = np.stack(
-                [before[side + shift[n] - step :][:W] - np.float32(0.1 * (step != 1)) for step in (1, 0, 2)]
-            )
-            best = choice.argmax(0)
-            back[n], D = steps[best], (np.maximum(choice.max(0), none) if n else 0) + row
+            choice = np.stack([before[side + shift[n] - int(step) :][:W] for step in steps]) - cost
+            best, gain = choice.argmax(0), choice.max(0)
+            if n == 0 or gain.max() <= none / 2:
+                left[n], gain = int(D.argmax()), np.zeros(W, np.float32)
+            back[n], D = steps[best], np.maximum(gain, none) + row
     path, w = np.empty(N, np.int64), int(np.argmax(D))
     for n in range(N - 1, -1, -1):
         path[n] = centre[n] - half + w
-        if n:
-            w = w + shift[n] - back[n, w]
+        w = left[n] if n in left else w + shift[n] - back[n, w]
     return path
 
 # %% ../../nbs/alignment/36_refinement.ipynb #c0904dfe
