@@ -21,17 +21,9 @@ from ..alignment.refinement import SURE, detected_onsets, expected_onsets, place
 from ..cqt import move
 from .page_score import BAR_S, FIRST_STEP, N_STEPS, PageScore, octaves_in_words
 from .page_score import on_white_keys, page_score, places_of, read_as, signature, sounding_above
-from amt_nb.sheet.second_look import (
-    HEARD,
-    UNSURE,
-    agreed,
-    allowed,
-    bar_readings,
-    calmer,
-    evidence_for,
-    explained_onsets,
-)
-from .second_look import in_own_time, more_needed, onsets_near, pace_of, passed_at, places_again, stretched
+from .second_look import HEARD, UNSURE, agreed, allowed, bar_readings, calmer, evidence_for
+from .second_look import explained_onsets, in_own_time, more_needed, onsets_near
+from .second_look import pace_of, passed_at, places_again, stretched
 from ..workshop.confidence import explained, frames_of, inside_of, logistic
 from ..workshop.grids import FPS, PITCH_MIN
 from ..workshop.settings import Real, Whole

@@ -159,10 +159,8 @@ class ConditionedUNet(nn.Module):
         self.config, n = config, config.blocks
         self.sound = SoundEncoder(config)
         self.rnn = nn.LSTM(config.code, config.memory, batch_first=True)
-        widths, film = (
-            [config.filters * 2**k for k in range(n + 1)],
-            lambda k: config.memory * (k in config.conditioned),
-        )
+        widths = [config.filters * 2**k for k in range(n + 1)]
+        film = lambda k: config.memory * (k in config.conditioned)
         self.down = nn.ModuleList(FilmBlock(widths[k - 1] if k else 1, widths[k], film(k + 1)) for k in range(n))
         self.bottom = FilmBlock(widths[n - 1], widths[n], film(n + 1))
         self.up = nn.ModuleList(FilmBlock(w, w, film(2 * n + 1 - k), widths[k + 1]) for k, w in enumerate(widths[:-1]))
