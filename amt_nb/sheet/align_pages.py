@@ -6,8 +6,8 @@
 __all__ = ['SOURCES', 'COARSE', 'LENGTHS', 'CONFIDENCE_S', 'CONFIDENCE', 'PLAYED', 'PLAYED_BAR', 'LOOKS', 'FITS_FROM', 'LOST_S',
            'PagePathConfig', 'jump_penalties', 'in_bars_of', 'Traces', 'best_reading', 'bar_path', 'step_on',
            'retraced', 'tempo_of', 'page_sides', 'bar_cells', 'page_path', 'PageAlignment', 'page_confidence',
-           'played_events', 'Laid', 'laid', 'laid_again', 'follow_pages', 'followed_pages', 'align_pages', 'at_rate',
-           'played_bars', 'place_in_words', 'page_jumps', 'bars_again', 'lost', 'pages_in_words', 'listed']
+           'played_events', 'Laid', 'laid', 'laid_at', 'laid_again', 'follow_pages', 'followed_pages', 'align_pages',
+           'at_rate', 'played_bars', 'place_in_words', 'page_jumps', 'bars_again', 'lost', 'pages_in_words', 'listed']
 
 # %% ../../nbs/sheet/56_align_pages.ipynb #8a3c47b4
 from collections.abc import Callable
@@ -23,7 +23,7 @@ from .page_score import BAR_S, FIRST_STEP, N_STEPS, PageScore, octaves_in_words
 from .page_score import on_white_keys, page_score, places_of, read_as, signature, sounding_above
 from .second_look import HEARD, UNSURE, agreed, allowed, bar_readings, calmer, evidence_for
 from .second_look import explained_onsets, in_own_time, more_needed, onsets_near
-from .second_look import pace_of, passed_at, places_again, stretched
+from .second_look import pace_of, paces_tried, passed_at, places_again, stretched
 from ..workshop.confidence import explained, frames_of, inside_of, logistic
 from ..workshop.grids import FPS, PITCH_MIN
 from ..workshop.settings import Real, Whole
@@ -329,13 +329,20 @@ def laid(white, score: PageScore, found, config: PagePathConfig, base: PathConfi
     return Laid(score, segments, edges, reached, confidence, evidence_for(white[1], segments, edges, score.notes))
 
 # %% ../../nbs/sheet/56_align_pages.ipynb #2pass02
-def laid_again(white, score: PageScore, first: Laid, config: PagePathConfig, base: PathConfig) -> Laid:
-    """`first`, or what is found in the recording stretched to an even pace, if that has so much more evidence."""
-    passed = passed_at(pace_of(first.segments, first.edges, first.confidence))
+def laid_at(white, score: PageScore, pace, config: PagePathConfig, base: PathConfig) -> Laid:
+    """What is found in the recording when `pace` (T,) stretches it to an even one, told in its own time."""
+    passed = passed_at(pace)
     path, jumped, cells, reading = page_path(*(stretched(roll, passed) for roll in white), score, config, base)
-    other = laid(white, score, (*in_own_time(path, jumped, cells[0], passed), cells, reading), config, base)
-    needed = more_needed(len(other.edges), len(first.edges))
-    return other if other.evidence > first.evidence + needed else first
+    return laid(white, score, (*in_own_time(path, jumped, cells[0], passed), cells, reading), config, base)
+
+
+def laid_again(white, score: PageScore, first: Laid, config: PagePathConfig, base: PathConfig) -> Laid:
+    """`first`, or what is found at an even pace, as far as its pace is known, if that has so much more evidence."""
+    tried = paces_tried(pace_of(first.segments, first.edges, first.confidence), first.confidence)
+    others = [laid_at(white, score, pace, config, base) for pace in tried]
+    worth = lambda other: other.evidence - more_needed(len(other.edges), len(first.edges))
+    best = max(others, key=worth)
+    return best if worth(best) > first.evidence else first
 
 # %% ../../nbs/sheet/56_align_pages.ipynb #2pass03
 LOOKS = 5  # paths at an even pace, at most; each must be better than the last
