@@ -4,13 +4,15 @@
 
 # %% auto #0
 __all__ = ['MARGINS_S', 'PASS', 'SHORTEST_S', 'EVERY_S', 'BEFORE_S', 'CELLS_S', 'PACE', 'NOTES_APART_S', 'HEADS_APART',
-           'JUMPS_FROM_S', 'FLOOR', 'Truth', 'seconds_off', 'shares', 'rows_of', 'boxes_of', 'through_heads',
-           'read_truth', 'rearranged', 'page_at', 'step_cells', 'head_steps', 'heads_on_strip', 'events_of',
-           'by_events', 'straight', 'page_square', 'by_square', 'by_path', 'corners_of', 'by_codes', 'misread',
-           'page_example', 'page_batches']
+           'JUMPS_FROM_S', 'FLOOR', 'ROW_S', 'BAR_CELLS', 'SLOPES', 'WIDER', 'Truth', 'seconds_off', 'shares',
+           'rows_of', 'boxes_of', 'through_heads', 'read_truth', 'rearranged', 'page_at', 'step_cells', 'head_steps',
+           'heads_on_strip', 'events_of', 'by_events', 'straight', 'page_square', 'by_square', 'by_path', 'corners_of',
+           'by_codes', 'bar_steps', 'told_bars', 'map_of_cells', 'by_bars', 'place_in_bars', 'misread', 'taken_from',
+           'page_example', 'sloped_example', 'page_batches']
 
 # %% ../../nbs/sheet/57_table_two.ipynb #83e821ff
 import csv
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,8 +25,12 @@ from ..alignment.sasa_aligner import between_columns, predict
 from ..alignment.similarity import Axes, cross_similarity, from_square, resample_frames, unit
 from ..alignment.structure import Example, ExampleConfig, Pair, carry, crop_of, random_structure, rearrange_frames
 from ..alignment.structure import true_indices
+from ..alignment.unet_aligner import unet_scores
+from .align_pages import PagePathConfig, bar_path, jump_penalties, tempo_of
 from .page_embeddings import STEPS, Unrolled, pitch_steps
+from .page_score import BAR_S, FIRST_STEP, PageScore, places_of
 from ..workshop.devices import infer
+from ..workshop.grids import PITCH_MIN
 from ..workshop.settings import UserError
 from ..workshop.time_maps import SAME_S, TimeMap, check_segments, played_starts, points_to_map, spans_to_map
 from ..workshop.time_maps import to_played
@@ -283,6 +289,59 @@ def by_codes(sound, page) -> TimeMap:
     """DTW of codes (T, D) and (M, D) of length 1, ten cells a second, to page seconds."""
     return spans_to_map(*warp(sound, page, metric="squared"), 1 / CELLS_S, 1 / CELLS_S, np.inf)
 
+# %% ../../nbs/sheet/57_table_two.ipynb #bars0002
+ROW_S, BAR_CELLS = 0.3, (3, 120)  # seconds of a row; cells of a bar, at least and at most
+
+
+def bar_steps(score: PageScore, per_bar: int) -> np.ndarray:
+    """(B * per_bar, 60) float32: which diatonic steps begin in each cell of the bars of a page score."""
+    notes, cells = np.sort(score.notes, order="onset_s"), len(score.bars) * per_bar
+    steps = head_steps(notes["pitch"] - PITCH_MIN + FIRST_STEP)
+    return step_cells(notes["onset_s"] * per_bar / BAR_S / CELLS_S, steps, cells / CELLS_S)[:cells]
+
+
+def told_bars(net, sound, score: PageScore, per_bar: int) -> tuple[np.ndarray, np.ndarray]:
+    """(cell (N,), whether it jumped there (N,)) of the likeliest path from bar to bar, for rows of sound (N, 60)."""
+    likely = unet_scores(net, unit(sound), unit(bar_steps(score, per_bar)))
+    config = replace(PagePathConfig(), leave_penalty=10**6, tempo_penalty=1.0)  # nothing lies outside
+    penalties = jump_penalties(len(score.bars), score.jumps, config)
+    own = [np.eye(likely.shape[1], dtype=np.float32)]
+    worth = np.maximum(likely, np.float32(FLOOR)) - np.float32(FLOOR)
+    return bar_path(worth, own, per_bar, penalties, 1.0, config, score.begins)[:2]
+
+
+def map_of_cells(path, jumped, row_s: float, cell_s: float) -> TimeMap:
+    """`TimeMap` of the cells (N,) of rows; where it jumped, each side goes on by half a cell."""
+    at, there = np.flatnonzero(jumped), (np.asarray(path) + 0.5) * cell_s
+    t = np.insert((np.arange(len(path)) + 0.5) * row_s, np.repeat(at, 2), np.repeat(at * row_s, 2))
+    sides = np.c_[there[at - 1] + cell_s / 2, there[at] - cell_s / 2].ravel()
+    return TimeMap(t, np.insert(there, np.repeat(at, 2), sides))
+
+
+def by_bars(net, sound, score: PageScore) -> TimeMap:
+    """The path that a network with cross-entropy tells in a page score, of features (T, 60) of sound, ten cells a second;
+    to seconds of the page score. What the first path says of the tempo counts cells for a second one."""
+    rows = max(net.unit, round(len(sound) / CELLS_S / ROW_S))
+    cells = lambda n: int(np.clip(round(n), *BAR_CELLS))
+    sound, row_s, per_bar = resample_frames(sound, rows), len(sound) / CELLS_S / rows, cells(rows / len(score.bars))
+    path, jumped = told_bars(net, sound, score, per_bar)
+    again = cells(per_bar / np.clip(tempo_of(path, jumped), 0.3, 3))
+    if again != per_bar:
+        per_bar, (path, jumped) = again, told_bars(net, sound, score, again)
+    return map_of_cells(path, jumped, row_s, BAR_S / per_bar)
+
+
+def place_in_bars(score: PageScore, at_s) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(page, y, x), each (N,), of seconds at_s (N,) of a page score: through the places of its notes, to each bar's end."""
+    places, bar = places_of(score), np.clip((np.asarray(at_s) / BAR_S).astype(int), 0, len(score.bars) - 1)
+    x, y = np.zeros(len(bar)), np.zeros(len(bar))
+    for b in np.unique(bar):
+        here, own = bar == b, places[places["bar"] == b]
+        edge = (b + 1) * BAR_S, score.bars["x1"][b]
+        x[here] = np.interp(np.asarray(at_s)[here], np.r_[own["at_s"], edge[0]], np.r_[own["x"], edge[1]])
+        y[here] = own["y"][0]
+    return score.bars["page"][bar], y, x
+
 # %% ../../nbs/sheet/57_table_two.ipynb #da370ff3
 def misread(at, steps, rng, lost: float = 0.12, moved: float = 0.04, added: float = 0.1):
     """(at (N',) rising, steps (N', 60)) as a reader or a transcriber might have them: shares of what is there, 0..1, are
@@ -297,9 +356,9 @@ def misread(at, steps, rng, lost: float = 0.12, moved: float = 0.04, added: floa
     return places[order], np.concatenate([turned[kept], steps[more]])[order]
 
 
-def page_example(pair: Pair, cells: int, seed, config: ExampleConfig) -> Example:
-    """As `alignment.structure.example` makes them, of steps or codes at ten cells a second; score time is page seconds."""
-    rng = np.random.default_rng(seed)
+def taken_from(pair: Pair, rng, config: ExampleConfig):
+    """(sound (T, D), page (M, D), time map to page seconds, share of the sound that a pass through the page lasts, cuts and
+    joins (start_s, end_s), their names) of a part of a pair, rearranged as `config` says."""
     start, end = crop_of(pair, rng, config)
     seen = pair.time_map.at(np.linspace(start, end - 1e-3, 200))
     n = int(rng.integers(1, config.most + 1)) if rng.random() < config.structured else 0
@@ -312,21 +371,49 @@ def page_example(pair: Pair, cells: int, seed, config: ExampleConfig) -> Example
     page = pair.score[first : max(round(seen.max() * CELLS_S) + 6, first + 20)].astype(np.float32)
     truth = carry(pair.time_map, segments)
     truth = TimeMap(truth.recording_s, np.clip(truth.score_s - first / CELLS_S, 0, len(page) / CELLS_S))
+    return sound, page, truth, (end - start) * CELLS_S / len(sound), segments, names
+
+
+def page_example(pair: Pair, cells: int, seed, config: ExampleConfig) -> Example:
+    """As `alignment.structure.example` makes them, of steps or codes at ten cells a second; score time is page seconds."""
+    sound, page, truth, _, segments, names = taken_from(pair, np.random.default_rng(seed), config)
     square, axes = page_square(sound, page, cells)
     beats = to_played(pair.beats, segments)[1] + SAME_S
     return Example(square, true_indices(truth, axes), axes, truth, beats, tuple(names))
 
 
-def page_batches(pairs, cells: int, batch: int = 8, seed: int = 0, config: ExampleConfig = ExampleConfig()):
-    """n -> {'square' (batch, 1, cells, cells), 'indices' (batch, cells)} of `page_example`s: a function of (seed, n)."""
+SLOPES, WIDER = (-0.7, 0.5), 1.25  # powers of two of columns a row; columns of a training matrix, in rows
+
+
+def sloped_example(pair: Pair, rows: int, seed, config: ExampleConfig) -> tuple[np.ndarray, np.ndarray]:
+    """(distances (rows, WIDER * rows) float32, column of each row (rows,)): one column a row, more or less, as in `by_bars`."""
+    rng = np.random.default_rng(seed)
+    sound, page, truth, passed, _, _ = taken_from(pair, rng, config)
+    columns = int(np.clip(round(rows * passed * 2 ** rng.uniform(*SLOPES)), 32, WIDER * rows))
+    near = cross_similarity(unit(resample_frames(sound, rows)), unit(resample_frames(page, columns)))
+    out = np.full((rows, int(WIDER * rows)), near.max(), np.float32)
+    out[:, :columns] = near
+    at = truth.at((np.arange(rows) + 0.5) * len(sound) / CELLS_S / rows) / (len(page) / CELLS_S)
+    return out, np.clip(at * columns - 0.5, 0, columns - 1).astype(np.float32)
+
+
+def page_batches(
+    pairs, cells: int, batch: int = 8, seed: int = 0, config: ExampleConfig = ExampleConfig(), sloped=False
+):
+    """n -> {'square' (batch, 1, cells, W), 'indices' (batch, cells)} of `page_example`s, or of `sloped_example`s: a function
+    of (seed, n)."""
     import torch
+
+    def squared(*asked):
+        example = page_example(*asked)
+        return example.square, example.indices
+
+    make = sloped_example if sloped else squared
 
     def batch_of(n):
         rng = np.random.default_rng([seed, n])
-        made = [page_example(pairs[int(rng.integers(len(pairs)))], cells, [seed, n, i], config) for i in range(batch)]
-        return {
-            "square": torch.from_numpy(np.stack([e.square for e in made])[:, None]),
-            "indices": torch.from_numpy(np.stack([e.indices for e in made]).astype(np.float32)),
-        }
+        some = [make(pairs[int(rng.integers(len(pairs)))], cells, [seed, n, i], config) for i in range(batch)]
+        square, indices = (torch.from_numpy(np.stack(side).astype(np.float32)) for side in zip(*some))
+        return {"square": square[:, None], "indices": indices}
 
     return batch_of
