@@ -18,6 +18,7 @@ import numpy as np
 
 from .jump_dtw import PathConfig, deviation, gains, recording_cells, recording_side, scaled_penalties
 from .jump_dtw import score_cells, score_side
+from .one_line import evener, follow_line, one_line
 from .refinement import JUMP_NATS, SURE, Followed, detected_onsets, expected_onsets, follow
 from .refinement import follow_part, likeliest
 from ..notes import check_notes, empty_notes, on_keyboard, sort_notes
@@ -86,23 +87,27 @@ def against_chance(found: Followed, semitones: int) -> Followed:
     return replace(found, evidence=told, confidence=found.confidence * logistic([told], (1, 0)))
 
 
-def at_any_pitch(frames, onsets, notes, config: PathConfig = PathConfig()) -> tuple[Followed, int]:
-    """(`follow` of the notes moved as the recording sounds, `against_chance`; by how many semitones).
+def at_any_pitch(frames, onsets, notes, config: PathConfig = PathConfig(), semitones=None) -> tuple[Followed, int]:
+    """(`follow` of the notes moved as the recording sounds, `against_chance`; by how many semitones, `semitones` if known).
 
-    A transposition that leaves doubt may come of other music in the recording: then "as written" is tried too. Where
-    hardly anything is sure the score may be one part among several, which sounds elsewhere: `pitches_of_a_part`.
-    """
-    at = lambda k, how=follow: against_chance(how(frames, onsets, moved(notes, k), config), k)
-    semitones = transposition(frames, onsets, notes, config=config)
-    tried = {semitones: at(semitones)}
-    if semitones and tried[semitones].confidence.mean() < SURE:
+    A transposition that leaves doubt may come of other music: then "as written" is tried too; where hardly anything is
+    sure, pitches of a part among several (`pitches_of_a_part`); where a line leaves doubt, an even tempo (`follow_line`)."""
+    known = semitones is not None
+    weighed = lambda some, k: against_chance(some, 0 if known else k)
+    at = lambda k, how=follow: weighed(how(frames, onsets, moved(notes, k), config), k)
+    first = semitones if known else transposition(frames, onsets, notes, config=config)
+    tried = {first: at(first)}
+    if first and not known and tried[first].confidence.mean() < SURE:
         tried[0] = at(0)
     found = likeliest(list(tried.values()))
-    shorter_s = min(len(frames) / FPS, float(notes["offset_s"].max()))
-    if found.confidence.sum() / FPS < UNSURE * shorter_s:
+    if not known and found.confidence.sum() < UNSURE * min(len(frames), notes["offset_s"].max() * FPS):
         for k in pitches_of_a_part(frames, onsets, notes, config):
             tried.setdefault(k, at(k, follow_part))
         found = likeliest(list(tried.values()))
+    if one_line(notes) and found.confidence.mean() < SURE:
+        line, k = follow_line(frames, onsets, {k: moved(notes, k) for k in tried}, config)
+        if (best := evener(weighed(line, k), found)) is not found:
+            return best, k
     return found, next(k for k, some in tried.items() if some is found)
 
 # %% ../../nbs/alignment/38_align.ipynb #again001
@@ -246,10 +251,7 @@ def listened(source, score: Score, sr, weights, semitones, progress: Callable | 
     """`align` with one transcription model."""
     found, model, ratio, cents = heard_in_tune(source, sr, weights, progress, "a score")
     config, notes = replace(config, late_s=-model.decode.onset_shift_s), on_keyboard(score.notes)
-    if semitones is None:
-        followed, semitones = at_any_pitch(found.frames, found.onsets, notes, config)
-    else:
-        followed = against_chance(follow(found.frames, found.onsets, moved(notes, semitones), config), 0)
+    followed, semitones = at_any_pitch(found.frames, found.onsets, notes, config, semitones)
     followed = back_in_time(at_likeliest_places(followed, found.onsets, moved(notes, semitones)), ratio)
     name = Path(weights).stem if isinstance(weights, (str, Path)) else "model"
     return Alignment(followed, score, len(found.frames) / FPS * ratio, semitones, cents, name)
