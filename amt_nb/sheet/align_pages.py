@@ -336,13 +336,14 @@ def laid_at(white, score: PageScore, pace, config: PagePathConfig, base: PathCon
     return laid(white, score, (*in_own_time(path, jumped, cells[0], passed), cells, reading), config, base)
 
 
-def laid_again(white, score: PageScore, first: Laid, config: PagePathConfig, base: PathConfig) -> Laid:
-    """`first`, or what is found at an even pace, as far as its pace is known, if that has so much more evidence."""
+def laid_again(white, score: PageScore, first: Laid, anew: bool, config, base) -> tuple[Laid, bool]:
+    """`first`, or what is found at an even pace if that has so much more evidence; whether it was at one that `first` does
+    not tell. anew: such are tried for what is unsure."""
     tried = paces_tried(pace_of(first.segments, first.edges, first.confidence), first.confidence)
-    others = [laid_at(white, score, pace, config, base) for pace in tried]
-    worth = lambda other: other.evidence - more_needed(len(other.edges), len(first.edges))
-    best = max(others, key=worth)
-    return best if worth(best) > first.evidence else first
+    others = [laid_at(white, score, pace, config, base) for pace in tried[: None if anew else 1]]
+    worth = [other.evidence - more_needed(len(other.edges), len(first.edges)) for other in others]
+    best = int(np.argmax(worth))
+    return (others[best], best > 0) if worth[best] > first.evidence else (first, False)
 
 # %% ../../nbs/sheet/56_align_pages.ipynb #2pass03
 LOOKS = 5  # paths at an even pace, at most; each must be better than the last
@@ -354,9 +355,9 @@ def follow_pages(
     """`PageAlignment` of a recording with the probabilities `frames` and `onsets` (T, 88) of its keys."""
     fifths = signature(score.notes["pitch"] - PITCH_MIN + FIRST_STEP, onsets)
     white = [on_white_keys(roll, fifths, config.other_key) for roll in (frames, onsets)]
-    best = laid(white, score, page_path(*white, score, config, base), config, base)
+    best, anew = laid(white, score, page_path(*white, score, config, base), config, base), True
     for _ in range(LOOKS):
-        again = laid_again(white, score, best, config, base)
+        again, anew = laid_again(white, score, best, anew, config, base)
         if again is best:
             break
         best = again
