@@ -17,7 +17,7 @@ from amt_nb.workshop.scenes import KINDS, Scene
 from amt_nb.workshop.settings import fill, UserError
 from amt_nb.workshop.singing import Singer, sing
 from amt_nb.workshop.strings import drawn_plucked, pluck, Plucked, plucked_until
-from amt_nb.workshop.wear import noise_pictures, Spoil, spoiled
+from amt_nb.workshop.wear import coded, noise_pictures, Spoil, spoiled
 
 
 def test_short_names_of_the_weights():
@@ -154,3 +154,10 @@ def test_a_spoiled_picture_keeps_its_notes_and_its_level():
         y = spoiled(x, rng, noises, Spoil(0.5, 0.8))
         assert y.shape == x.shape and y.dtype == np.float32 and np.abs(y).max() <= 1
         assert abs(np.quantile(y.max(1), 0.95) - 0.0) < 0.02 and (y[:, 200].mean() > -0.2)
+
+
+def test_a_codec_takes_minutes_of_sound():
+    """Two hundred seconds given to the encoder at once overflowed its stack, and the process was gone."""
+    wave = 0.1 * np.sin(np.arange(200 * 16000) * 0.1)
+    back = coded(wave, 16000, 0.9)
+    assert len(back) == len(wave) and np.abs(back - wave).mean() < 0.05

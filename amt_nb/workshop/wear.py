@@ -39,7 +39,10 @@ def coded(wave, sr: int, compression: float) -> np.ndarray:
     """wave (S,) out of a lossy codec that moves nothing (Vorbis); compression 0..1."""
     import soundfile
 
-    soundfile.write(file := io.BytesIO(), wave, sr, format="OGG", subtype="VORBIS", compression_level=compression)
+    kind = {"format": "OGG", "subtype": "VORBIS", "compression_level": compression}
+    with soundfile.SoundFile(file := io.BytesIO(), "w", sr, 1, **kind) as sound:
+        for at in range(0, len(wave), sr):  # of minutes at once the encoder's stack overflows
+            sound.write(wave[at : at + sr])
     file.seek(0)
     back = soundfile.read(file)[0][: len(wave)]
     return np.pad(back, (0, len(wave) - len(back)))
