@@ -22,10 +22,8 @@ from ..workshop.grids import FPS, N_KEYS, PITCH_MIN
 from ..workshop.scores import extrapolate
 
 # %% ../../nbs/alignment/36b_one_line.ipynb #onln0010
-WEIGHT, LONGEST_S = (
-    0.2,
-    2.0,
-)  # of agreement, in nats: neighbouring cells tell the same; more of a long note tells no more
+WEIGHT = 0.2  # of agreement, in nats: neighbouring cells tell the same
+LONGEST_S = 2.0  # more of a long note tells no more
 
 
 def agreement_of_notes(a, notes, cell_s: float) -> np.ndarray:
@@ -44,10 +42,8 @@ def agreement_of_notes(a, notes, cell_s: float) -> np.ndarray:
 TEMPI = np.exp(0.05 * np.arange(-9, 10))  # times the mean tempo
 WAITS = 0, -1, 1, 2, 4, 8, 16, 32  # cells by which a note comes later than in tempo
 WAIT_NATS, PAUSE_NATS = 1.0, (3.0, 0.15)  # a cell's; a pause's, and each of its cells'
-SWAY_NATS, FAR_NATS = (
-    2.0,
-    0.3,
-)  # a step of tempo between notes half a second apart; a step from the mean where one begins
+SWAY_NATS = 2.0  # a step of tempo between notes half a second apart
+FAR_NATS = 0.3  # a step from the mean where one begins
 ENTER_NATS = 15.0  # to begin or to end in the middle of the score
 START = 255  # the code of a first note; of others 8 · (number of the wait) + (steps of tempo) + 2
 
