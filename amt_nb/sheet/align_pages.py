@@ -337,13 +337,14 @@ def laid_at(white, score: PageScore, pace, config: PagePathConfig, base: PathCon
 
 
 def laid_again(white, score: PageScore, first: Laid, anew: bool, config, base) -> tuple[Laid, bool]:
-    """`first`, or what is found at an even pace if that has so much more evidence; whether it was at one that `first` does
-    not tell. anew: such are tried for what is unsure."""
+    """(`first`, or what has so much more evidence at an even pace; whether at one that `first` does not tell, tried if anew)."""
     tried = paces_tried(pace_of(first.segments, first.edges, first.confidence), first.confidence)
-    others = [laid_at(white, score, pace, config, base) for pace in tried[: None if anew else 1]]
-    worth = [other.evidence - more_needed(len(other.edges), len(first.edges)) for other in others]
-    best = int(np.argmax(worth))
-    return (others[best], best > 0) if worth[best] > first.evidence else (first, False)
+    best, elsewhere = first, False
+    for k, pace in enumerate(tried[: None if anew else 1]):
+        other = laid_at(white, score, pace, config, base)
+        if other.evidence > best.evidence + more_needed(len(other.edges), len(best.edges)):
+            best, elsewhere = other, k > 0
+    return best, elsewhere
 
 # %% ../../nbs/sheet/56_align_pages.ipynb #2pass03
 LOOKS = 5  # paths at an even pace, at most; each must be better than the last
@@ -357,10 +358,9 @@ def follow_pages(
     white = [on_white_keys(roll, fifths, config.other_key) for roll in (frames, onsets)]
     best, anew = laid(white, score, page_path(*white, score, config, base), config, base), True
     for _ in range(LOOKS):
-        again, anew = laid_again(white, score, best, anew, config, base)
-        if again is best:
+        before, (best, anew) = best, laid_again(white, score, best, anew, config, base)
+        if best is before:
             break
-        best = again
     seconds = [(max(0.0, a) / FPS, b / FPS) for a, b in best.edges]
     again, sure = places_again(white, best.score, best.segments, best.edges, base), best.confidence.copy()
     for edge, others in zip(best.edges, again):
