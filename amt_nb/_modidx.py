@@ -1271,6 +1271,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                           'amt_nb.sheet.second_look.places_again': ( 'sheet/second_look.html#places_again',
                                                                                      'amt_nb/sheet/second_look.py'),
                                           'amt_nb.sheet.second_look.stretched': ( 'sheet/second_look.html#stretched',
+                                                                                  'amt_nb/sheet/second_look.py'),
+                                          'amt_nb.sheet.second_look.stretches': ( 'sheet/second_look.html#stretches',
                                                                                   'amt_nb/sheet/second_look.py')},
             'amt_nb.sheet.signs_above': { 'amt_nb.sheet.signs_above.Ottava': ( 'sheet/signs_above.html#ottava',
                                                                                'amt_nb/sheet/signs_above.py'),

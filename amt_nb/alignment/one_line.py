@@ -130,12 +130,8 @@ def path_of_a_line(frames, onsets, notes, config: PathConfig = PathConfig()):
     return sides(recording, score, config), np.where(beside, -1, path), np.zeros(len(rows), bool), cell, cell_s
 
 # %% ../../nbs/alignment/36b_one_line.ipynb #onln0020
-LINE_CURVE = (
-    0.46,
-    -0.25,
-    1.87,
-    -0.82,
-)  # of a whole score's log-odds, lapses, the logarithm of evidence over chance, and nothing
+# weights of a whole score's log-odds, of lapses, of the logarithm of evidence over chance, and of nothing
+LINE_CURVE = (0.46, -0.25, 1.87, -0.82)
 LEAST_CHANCE = 20.0  # nats that chance may bring anywhere
 
 

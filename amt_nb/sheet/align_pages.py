@@ -83,8 +83,8 @@ class Traces:
 
 
 def best_reading(a, readings, penalty: float) -> np.ndarray:
-    """Agreement (N, M) of rows a (N, D) with the best of several readings (M, D); all but the first less `penalty`."""
-    fit = a @ readings[0].T
+    """Agreement (N, M) of rows a (N, D) with the best of `readings` (M, D), all but the first less `penalty`; of none, a."""
+    fit = a @ readings[0].T if readings else a
     for other in readings[1:]:
         np.maximum(fit, a @ other.T - np.float32(penalty), out=fit)
     return fit
@@ -95,14 +95,14 @@ def bar_path(
 ):
     """(cell of the pages for each recording cell, -1 outside, (N,); whether it jumped there (N,); what the path is worth).
 
-    a (N, D) and readings, each (M, D), `per_bar` cells of them to a bar: see `best_reading`; penalties (B, B) as of
+    a (N, D) and readings, each (M, D) or none, `per_bar` cells to a bar: see `best_reading`; penalties (B, B) as of
     `jump_penalties`, multiplied by `scale` as all that is paid for a jump; begins: of `PageScore`, an upbeat is entered
     where it begins."""
-    N, M, B = len(a), len(readings[0]), len(readings[0]) // per_bar
+    M = len(readings[0]) if readings else a.shape[1]
+    N, B, free = len(a), M // per_bar, np.float32(config.tempo_penalty)
     over = per_bar * (np.asarray(begins) if len(begins) else np.zeros(B))
     first, leave = np.arange(B) * per_bar + over.astype(int), np.float32(config.leave_penalty * scale)
     closed = per_bar * (1 + np.flatnonzero(np.diagonal(penalties, 1) > config.next_penalty))
-    free = np.float32(config.tempo_penalty)
     penalties, elsewhere = penalties * np.float32(scale), np.float32(config.jump_penalty * scale * config.start_share)
     tails = np.arange(B)[:, None] * per_bar + per_bar - 1 - np.arange(max(1, round(config.tail_share * per_bar)))
     kept = Traces(np.zeros((N, M), np.uint8), np.zeros((N, B), np.int32), np.full(N, -1, np.int32))

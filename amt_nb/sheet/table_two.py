@@ -305,9 +305,8 @@ def told_bars(net, sound, score: PageScore, per_bar: int) -> tuple[np.ndarray, n
     likely = unet_scores(net, unit(sound), unit(bar_steps(score, per_bar)))
     config = replace(PagePathConfig(), leave_penalty=10**6, tempo_penalty=1.0)  # nothing lies outside
     penalties = jump_penalties(len(score.bars), score.jumps, config)
-    own = [np.eye(likely.shape[1], dtype=np.float32)]
     worth = np.maximum(likely, np.float32(FLOOR)) - np.float32(FLOOR)
-    return bar_path(worth, own, per_bar, penalties, 1.0, config, score.begins)[:2]
+    return bar_path(worth, (), per_bar, penalties, 1.0, config, score.begins)[:2]
 
 
 def map_of_cells(path, jumped, row_s: float, cell_s: float) -> TimeMap:
