@@ -7,8 +7,8 @@ __all__ = ['MARGINS_S', 'PASS', 'SHORTEST_S', 'EVERY_S', 'BEFORE_S', 'CELLS_S', 
            'JUMPS_FROM_S', 'FLOOR', 'ROW_S', 'BAR_CELLS', 'SLOPES', 'WIDER', 'Truth', 'seconds_off', 'shares',
            'rows_of', 'boxes_of', 'through_heads', 'read_truth', 'rearranged', 'page_at', 'step_cells', 'head_steps',
            'heads_on_strip', 'events_of', 'by_events', 'straight', 'page_square', 'by_square', 'by_path', 'corners_of',
-           'by_codes', 'bar_steps', 'told_bars', 'map_of_cells', 'by_bars', 'place_in_bars', 'misread', 'taken_from',
-           'page_example', 'sloped_example', 'page_batches']
+           'by_codes', 'steps_in_key', 'bar_steps', 'told_bars', 'map_of_cells', 'by_bars', 'place_in_bars', 'misread',
+           'taken_from', 'page_example', 'sloped_example', 'page_batches']
 
 # %% ../../nbs/sheet/57_table_two.ipynb #83e821ff
 import csv
@@ -28,9 +28,9 @@ from ..alignment.structure import true_indices
 from ..alignment.unet_aligner import unet_scores
 from .align_pages import PagePathConfig, bar_path, jump_penalties, tempo_of
 from .page_embeddings import STEPS, Unrolled, pitch_steps
-from .page_score import BAR_S, FIRST_STEP, PageScore, places_of
+from .page_score import BAR_S, FIRST_STEP, N_STEPS, PageScore, on_white_keys, places_of, signature
 from ..workshop.devices import infer
-from ..workshop.grids import PITCH_MIN
+from ..workshop.grids import N_KEYS, PITCH_MIN
 from ..workshop.settings import UserError
 from ..workshop.time_maps import SAME_S, TimeMap, check_segments, played_starts, points_to_map, spans_to_map
 from ..workshop.time_maps import to_played
@@ -291,6 +291,15 @@ def by_codes(sound, page) -> TimeMap:
 
 # %% ../../nbs/sheet/57_table_two.ipynb #bars0002
 ROW_S, BAR_CELLS = 0.3, (3, 120)  # seconds of a row; cells of a bar, at least and at most
+
+
+def steps_in_key(pitch, written) -> np.ndarray:
+    """(N, 60) float32: diatonic steps of MIDI pitches (N,), a key in the signature as it writes it, any other as each of the
+    steps that it may be written as, for less; the signature is the one under which the steps `written` sound like them."""
+    key = np.clip(np.asarray(pitch, int) - PITCH_MIN, 0, N_KEYS - 1)
+    fifths = signature(written, np.bincount(key, minlength=N_KEYS)[None])
+    steps = on_white_keys(np.eye(N_KEYS), fifths, PagePathConfig.other_key)[key, :N_STEPS]
+    return np.pad(steps, ((0, 0), (FIRST_STEP, STEPS - FIRST_STEP - N_STEPS)))
 
 
 def bar_steps(score: PageScore, per_bar: int) -> np.ndarray:
