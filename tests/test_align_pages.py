@@ -17,8 +17,9 @@ from PIL import Image
 
 from amt_nb.notes import as_notes
 from amt_nb.sheet import align_pages
-from amt_nb.sheet.align_pages import FITS_FROM, PagePathConfig, bar_cells, bars_again, follow_pages, in_bars_of
-from amt_nb.sheet.align_pages import jump_penalties, lost, page_jumps, pages_in_words, played_bars
+from amt_nb.sheet.align_pages import FITS_FROM, bar_cells, bars_again, follow_pages, lost, page_jumps, pages_in_words
+from amt_nb.sheet.align_pages import played_bars
+from amt_nb.sheet.bar_path import PagePathConfig, in_bars_of, jump_penalties
 from amt_nb.sheet.page_score import FIRST_STEP, key_of, page_score
 from amt_nb.sheet.second_look import allowed, calmer, in_own_time, passed_at, stretched
 from amt_nb.workshop.cli import main

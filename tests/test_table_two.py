@@ -14,11 +14,11 @@ from PIL import Image
 from amt_nb.notes import as_notes
 from amt_nb.sheet.conditioned_unet import THEIRS, ConditionedUNet, FilmConfig, published_name
 from amt_nb.sheet.engraving import engrave, page_image
+from amt_nb.sheet.network_path import head_steps, step_cells
 from amt_nb.sheet.page_corpus import drawn_style
 from amt_nb.sheet.page_embeddings import pitch_steps
 from amt_nb.sheet.table_two import (
     by_events,
-    head_steps,
     page_at,
     page_square,
     read_truth,
@@ -26,7 +26,6 @@ from amt_nb.sheet.table_two import (
     rows_of,
     seconds_off,
     shares,
-    step_cells,
 )
 from amt_nb.workshop.scores import extrapolate, read_score
 from amt_nb.workshop.settings import UserError

@@ -282,7 +282,8 @@ def on_their_heads(found, recording, images, how: dict) -> bool:
 
 def run_align_pages(args) -> int:
     """amt-nb align with pages: the table last, so that it is there only when everything else is."""
-    from amt_nb.sheet.align_pages import FITS_FROM, PagePathConfig, align_pages, pages_in_words, played_bars
+    from amt_nb.sheet.align_pages import FITS_FROM, align_pages, pages_in_words, played_bars
+    from amt_nb.sheet.bar_path import PagePathConfig
     from amt_nb.workshop.files import atomic_write
 
     started, paths, bar = time.monotonic(), page_outputs(args), Progress(Path(args.recording).name, args.progress)

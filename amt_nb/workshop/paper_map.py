@@ -372,7 +372,7 @@ MAP_B = [
         Recorded("table_two_engraved_ca_custom", ("as_played/under_1_s", "structure/under_1_s"), 100,
          "<1 s as played; rearranged"), "256 cells, steps of noteheads and notes, 400 steps, three seeds: it has learnt little"),
     PaperRow("B Table II", "Not in the paper: its encoder with a way up, on cells of bars", "sheet/57_table_two",
-        "The table", ("sheet.table_two.by_bars", "alignment.unet_aligner.UNetAligner"), ("pages_jump_penalty",), "",
+        "The table", ("sheet.network_path.by_bars", "alignment.unet_aligner.UNetAligner"), ("pages_jump_penalty",), "",
         Recorded("table_two_engraved_ua_ce_bars", ("as_played/under_1_s", "structure/under_1_s"), 100,
          "<1 s as played; rearranged"), "25 k weights, 600 steps, three seeds; the path goes from bar to bar and along signs"),
     PaperRow("B Table II", "Not in the paper: our aligner (noteheads, jump DTW)", "sheet/57_table_two",
