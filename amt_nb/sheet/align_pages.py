@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['COARSE', 'LENGTHS', 'CONFIDENCE_S', 'CONFIDENCE', 'PLAYED', 'PLAYED_BAR', 'NETWORK_CELLS', 'LOOKS', 'FITS_FROM',
            'LOST_S', 'page_sides', 'bar_cells', 'page_path', 'PageAlignment', 'page_confidence', 'played_events',
-           'by_network', 'Laid', 'laid', 'surer', 'laid_at', 'laid_again', 'follow_pages', 'followed_pages',
+           'Laid', 'laid', 'surer', 'by_network', 'laid_at', 'laid_again', 'follow_pages', 'followed_pages',
            'align_pages', 'at_rate', 'played_bars', 'place_in_words', 'page_jumps', 'bars_again', 'lost',
            'pages_in_words', 'listed']
 
@@ -150,19 +150,6 @@ def played_events(score: PageScore, segments, edges, confidence, reached) -> np.
     return np.array(rows, PLAYED)
 
 # %% ../../nbs/sheet/56_align_pages.ipynb #2pass01
-NETWORK_CELLS = 48  # of a bar, of the network's path
-
-
-def by_network(onsets, fifths: int, white, score: PageScore, config: PagePathConfig, base: PathConfig):
-    """As `page_path` has it: what the network of chapter 55d tells of `onsets`, probabilities (T, 88) of the keys; the reading
-    of each bar is the one that agrees best along its path. white: as in `laid`."""
-    path, jumped = network_path(onsets, fifths, score, base.cell_frames, NETWORK_CELLS)
-    recording = [roll[:, :N_STEPS] for roll in recording_cells(*white, base.cell_frames, base)]
-    a, readings = page_sides(recording, score, NETWORK_CELLS, base)
-    reading = bar_readings(a, readings, path, NETWORK_CELLS, config.clef_penalty)
-    return path, jumped, (base.cell_frames, BAR_S / NETWORK_CELLS), reading
-
-
 @dataclass(frozen=True, eq=False)
 class Laid:
     """A path through pages, refined. score: `PageScore` as it was read there; segments: `Segment` objects; edges: (first,
@@ -192,6 +179,19 @@ def laid(white, score: PageScore, found, config: PagePathConfig, base: PathConfi
 def surer(best: Laid, other: Laid) -> bool:
     """Whether `other` has so much more evidence than `best` that it is taken."""
     return other.evidence > best.evidence + more_needed(len(other.edges), len(best.edges))
+
+# %% ../../nbs/sheet/56_align_pages.ipynb #2op00001
+NETWORK_CELLS = 48  # of a bar, of the network's path
+
+
+def by_network(onsets, fifths: int, white, score: PageScore, config: PagePathConfig, base: PathConfig):
+    """As `page_path` has it: what the network of chapter 55d tells of `onsets`, probabilities (T, 88) of the keys; the reading
+    of each bar is the one that agrees best along its path. white: as in `laid`."""
+    path, jumped = network_path(onsets, fifths, score, base.cell_frames, NETWORK_CELLS)
+    recording = [roll[:, :N_STEPS] for roll in recording_cells(*white, base.cell_frames, base)]
+    a, readings = page_sides(recording, score, NETWORK_CELLS, base)
+    reading = bar_readings(a, readings, path, NETWORK_CELLS, config.clef_penalty)
+    return path, jumped, (base.cell_frames, BAR_S / NETWORK_CELLS), reading
 
 # %% ../../nbs/sheet/56_align_pages.ipynb #2pass02
 def laid_at(white, score: PageScore, pace, config: PagePathConfig, base: PathConfig) -> Laid:
