@@ -92,6 +92,29 @@ def test_any_order_of_bars_is_followed(order):
     assert pages_in_words(found)[0] == "on pages 1 and 3 no music was found" and found.mean_confidence > 0.8
 
 
+@pytest.mark.parametrize("order", ["as written", "back twice"])
+def test_where_the_first_path_is_lost_the_networks_is_taken(order, monkeypatch):
+    rng, order = np.random.default_rng(5), ORDERS[order]
+    page, music = made_page(rng)
+    rolls, score, honest = heard(music, order, rng), page_score([page]), align_pages.page_path
+
+    def astray(*asked):
+        path, jumped, cells, reading = honest(*asked)
+        return 0 * path, 0 * jumped, cells, reading
+
+    monkeypatch.setattr(align_pages, "LOOKS", 0)
+    monkeypatch.setattr(align_pages, "page_path", astray)
+
+    def right():
+        bars, middle = played_bars(follow_pages(*rolls, score)), (np.arange(len(order)) + 0.5) * BAR_FRAMES / 50
+        at = np.searchsorted(bars["recording_s"], middle) - 1
+        return np.mean(bars["bar"][at] == order) if len(bars) else 0.0
+
+    assert right() > 0.95
+    monkeypatch.setattr(align_pages, "surer", lambda best, other: False)
+    assert right() < 0.5
+
+
 def test_a_path_that_creeps_does_not_say_how_long_a_bar_lasts(monkeypatch):
     rng = np.random.default_rng(4)
     page, music = made_page(rng)

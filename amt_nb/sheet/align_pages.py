@@ -212,7 +212,7 @@ def laid_again(white, score: PageScore, first: Laid, anew: bool, config, base) -
     return best, elsewhere
 
 # %% ../../nbs/sheet/56_align_pages.ipynb #2pass03
-LOOKS = 5  # paths at an even pace, at most; each must be better than the last
+LOOKS = 5  # rounds at an even pace, at most; each must be better than the last
 
 
 def follow_pages(

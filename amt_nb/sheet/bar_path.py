@@ -17,13 +17,13 @@ from ..workshop.settings import Real, Whole
 # %% ../../nbs/sheet/55c_bar_path.ipynb #38107ba4
 @dataclass(frozen=True)
 class PagePathConfig:
-    """The numbers of the path through pages; chosen on recordings whose bars are known, other than those that test."""
+    """The numbers of the path through pages; chosen on recordings whose bars are known, see chapter 56."""
 
     jump_penalty: Real[0, 10**6] = 40.0  # of a jump in two minutes, in standard deviations of agreement
     near_penalty: Real[0, 10**6] = 6.0  # more for every doubling of the distance in bars
     usual_bar_s: Real[0.1, 10**6] = 1.6  # of a recording; in longer bars a jump without a sign is dearer, by the root
-    calm_share: Real[0, 10] = 0.83  # of what a path with jumps explains, at which one without them is taken
-    signed_share: Real[0, 1] = 0.3  # of both where a repeat sign or an ending allows the jump
+    calm_share: Real[0, 10] = 0.83  # of what a path with jumps explains, at which one along signs alone is taken
+    signed_share: Real[0, 1] = 0.3  # of both where a repeat sign allows the jump
     next_penalty: Real[0, 10**6] = 4.0  # of leaving a bar early for the next one
     start_share: Real[0, 1] = 0.5  # of a jump, to begin or to end elsewhere than at the ends of the pages
     tail_share: Real[0.01, 1] = 0.3  # of a bar, at its end, from which it may be left
