@@ -365,7 +365,9 @@ def engraved(tmp_path_factory):
             at = 0.5 + 1.4 * b + 1.4 * float((h["x"] - bar["x0"]) / (bar["x1"] - bar["x0"]))
             pitch = int(key_of(int(h["step"]))) + 21 + (int(h["alter"]) if h["alter"] != 9 else 0)
             notes.append((round(at, 2), round(at + 0.4, 2), pitch, 70))
-    soundfile.write(folder / "take.flac", render(as_notes(*zip(*sorted(notes))), 16000), 16000)
+    for name, lower in (("take", 0), ("low", 2)):
+        played = as_notes(*zip(*sorted((a, b, pitch - lower, 70) for a, b, pitch, _ in notes)))
+        soundfile.write(folder / f"{name}.flac", render(played, 16000), 16000)
     return folder, len(layout.bars)
 
 
@@ -398,6 +400,17 @@ def test_the_command_lays_a_recording_on_engraved_pages(engraved, capsys):
     assert Image.open(folder / "out" / "take-02.png").size[0] == 1240
     assert "data:audio/mpeg" in out.with_suffix(".html").read_text()
     assert main([str(w) for w in words]) == 0  # its own files are replaced
+
+
+def test_pages_at_a_pitch_that_is_given(engraved, tmp_path):
+    folder, bars = engraved
+    for semitones in ("-2", "4"):
+        out = tmp_path / f"low{semitones}.csv"
+        words = ["align", folder / "low.flac", folder / "piece.pdf", "--pages", "2", "--semitones", semitones]
+        assert main([*(str(w) for w in words), "-o", str(out), "--json", "--no-progress"]) == 0
+    right, wrong = (json.loads((tmp_path / f"low{n}.json").read_text()) for n in ("-2", "4"))
+    assert right["semitones"] == -2 and wrong["semitones"] == 4
+    assert right["confidence"] > 0.8 > wrong["confidence"] + 0.3 and len(right["bars"]) > 0.9 * bars
 
 
 def test_a_page_upside_down_is_told(engraved, capsys):

@@ -236,12 +236,12 @@ def follow_pages(
     return PageAlignment(best.score, len(frames) / FPS, played, best.confidence, seconds, fifths, again=again)
 
 # %% ../../nbs/sheet/56_align_pages.ipynb #129668e8
-def followed_pages(source, score: PageScore, sr, weights, progress: Callable | None, config: PagePathConfig):
+def followed_pages(source, score: PageScore, sr, weights, semitones, progress: Callable | None, config: PagePathConfig):
     """`align_pages` with one transcription model; as written, or where that is likely at another pitch, if it is surer."""
     found, model, ratio, cents = heard_in_tune(source, sr, weights, progress, "pages")
     base, steps = PathConfig(late_s=-model.decode.onset_shift_s), score.notes["pitch"] - PITCH_MIN + FIRST_STEP
     rolls = lambda k: (move(found.frames, -k), move(found.onsets, -k))
-    pitches = dict.fromkeys((0, sounding_above(steps, found.onsets)))
+    pitches = dict.fromkeys((0, sounding_above(steps, found.onsets)) if semitones is None else (semitones,))
     ways = [replace(follow_pages(*rolls(k), score, config, base), semitones=k) for k in pitches]
     return at_rate(max(ways, key=lambda way: way.mean_confidence), ratio, cents)
 
@@ -252,20 +252,21 @@ def align_pages(
     pages,
     sr: int | None = None,
     weights=None,
+    semitones: int | None = None,
     progress: Callable | None = None,
     config: PagePathConfig = PagePathConfig(),
 ) -> PageAlignment:
     """A recording and pages of music joined.
 
     source: path of a sound file, or a wave (S,) or (S, C) at sr Hz. pages: sequence of PageLayout, or a `PageScore`.
-    weights: name, path or `TranscriptionModel`; None: as for `align`. progress: called with the fraction done, 0..1.
-    UserError for what is no sound, silence, or pages without music."""
+    weights: name, path or `TranscriptionModel`; None: as for `align`. semitones: how far the recording sounds above the
+    pages, None finds out. progress: called with the fraction done, 0..1. UserError for what is no sound, silence, or pages without music."""
     (_, source, sr), score = opened(source, sr), pages if isinstance(pages, PageScore) else page_score(pages)
     told = lambda first: progress and (lambda done: progress(first + 0.35 * done))
-    found = followed_pages(source, score, sr, weights or WEIGHTS, told(0.0), config)
+    found = followed_pages(source, score, sr, weights or WEIGHTS, semitones, told(0.0), config)
     if weights is not None or found.mean_confidence >= SURE:
         return found
-    again = followed_pages(source, score, sr, SURER, told(0.5), config)
+    again = followed_pages(source, score, sr, SURER, semitones, told(0.5), config)
     return max(found, again, key=lambda way: way.mean_confidence)
 
 

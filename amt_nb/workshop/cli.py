@@ -393,7 +393,7 @@ def add_align(commands) -> None:
         "--semitones",
         type=whole(-12, 12),
         metavar="N",
-        help="how far the recording sounds above the score (default: is found out)",
+        help="how far the recording sounds above the score or the pages (default: is found out)",
     )
     parser.add_argument(
         "--weights",

@@ -56,9 +56,7 @@ def are_pages(scores) -> bool:
 def check_page_options(args, pages: bool) -> None:
     """UserError when an option of align is on that the kind of score, `pages` or notes, cannot heed."""
     given = [
-        name
-        for name in (("midi", "sound", "semitones") if pages else ("html", "pages"))
-        if getattr(args, name) not in (None, False)
+        name for name in (("midi", "sound") if pages else ("html", "pages")) if getattr(args, name) not in (None, False)
     ]
     if given:
         kind = "a score in notes (MIDI, MusicXML or kern)" if pages else "pages (pdf, png, jpg, tif)"
@@ -289,7 +287,8 @@ def run_align_pages(args) -> int:
     started, paths, bar = time.monotonic(), page_outputs(args), Progress(Path(args.recording).name, args.progress)
     with remembering(paths.values(), args.recording, *args.score), contextlib.closing(bar):
         images, score = read_page_score(args.score, args.pages, lambda share: bar(0.5 * share))
-        how = {"weights": args.weights, "config": fill(PagePathConfig, prefix="pages")}
+        config = fill(PagePathConfig, prefix="pages")
+        how = {"weights": args.weights, "semitones": args.semitones, "config": config}
         found = align_pages(args.recording, score, progress=lambda share: bar(0.5 + 0.45 * share), **how)
         if on_their_heads(found, args.recording, images, how):
             raise UserError("the pages stand on their heads: turned by 180 degrees they fit the recording; turn them")
