@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['COARSE', 'LENGTHS', 'CONFIDENCE_S', 'CONFIDENCE', 'PLAYED', 'PLAYED_BAR', 'NETWORK_CELLS', 'LOOKS', 'FITS_FROM',
            'LOST_S', 'page_sides', 'bar_cells', 'page_path', 'PageAlignment', 'page_confidence', 'played_events',
-           'Laid', 'laid', 'surer', 'by_network', 'laid_at', 'laid_again', 'follow_pages', 'followed_pages',
-           'align_pages', 'at_rate', 'played_bars', 'place_in_words', 'page_jumps', 'bars_again', 'lost',
-           'pages_in_words', 'listed']
+           'Laid', 'laid', 'surer', 'by_network', 'laid_at', 'laid_again', 'looked_again', 'follow_pages',
+           'followed_pages', 'align_pages', 'at_rate', 'played_bars', 'place_in_words', 'page_jumps', 'bars_again',
+           'lost', 'pages_in_words', 'listed']
 
 # %% ../../nbs/sheet/56_align_pages.ipynb #8a3c47b4
 from collections.abc import Callable
@@ -215,19 +215,28 @@ def laid_again(white, score: PageScore, first: Laid, anew: bool, config, base) -
 LOOKS = 5  # rounds at an even pace, at most; each must be better than the last
 
 
+def looked_again(white, score: PageScore, best: Laid, config: PagePathConfig, base: PathConfig) -> Laid:
+    """What is best after further paths at even paces, the first of which `best` tells."""
+    anew = True
+    for _ in range(LOOKS):
+        before, (best, anew) = best, laid_again(white, score, best, anew, config, base)
+        if best is before:
+            break
+    return best
+
+
 def follow_pages(
     frames, onsets, score: PageScore, config: PagePathConfig = PagePathConfig(), base: PathConfig = PathConfig()
 ):
     """`PageAlignment` of a recording with the probabilities `frames` and `onsets` (T, 88) of its keys."""
     fifths = signature(score.notes["pitch"] - PITCH_MIN + FIRST_STEP, onsets)
     white = [on_white_keys(roll, fifths, config.other_key) for roll in (frames, onsets)]
-    best, anew = laid(white, score, page_path(*white, score, config, base), config, base), True
+    first = laid(white, score, page_path(*white, score, config, base), config, base)
     second = laid(white, score, by_network(onsets, fifths, white, score, config, base), config, base)
-    best = second if surer(best, second) else best
-    for _ in range(LOOKS):
-        before, (best, anew) = best, laid_again(white, score, best, anew, config, base)
-        if best is before:
-            break
+    best = looked_again(white, score, first, config, base)
+    if surer(first, second):
+        other = looked_again(white, score, second, config, base)
+        best = other if surer(best, other) else best
     seconds = [(max(0.0, a) / FPS, b / FPS) for a, b in best.edges]
     again, sure = places_again(white, best.score, best.segments, best.edges, base), best.confidence.copy()
     for edge, others in zip(best.edges, again):
