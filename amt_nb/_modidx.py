@@ -815,6 +815,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                 'amt_nb/sheet/align_pages.py'),
                                           'amt_nb.sheet.align_pages.listed': ( 'sheet/align_pages.html#listed',
                                                                                'amt_nb/sheet/align_pages.py'),
+                                          'amt_nb.sheet.align_pages.looked_again': ( 'sheet/align_pages.html#looked_again',
+                                                                                     'amt_nb/sheet/align_pages.py'),
                                           'amt_nb.sheet.align_pages.lost': ('sheet/align_pages.html#lost', 'amt_nb/sheet/align_pages.py'),
                                           'amt_nb.sheet.align_pages.page_confidence': ( 'sheet/align_pages.html#page_confidence',
                                                                                         'amt_nb/sheet/align_pages.py'),
