@@ -69,12 +69,13 @@ def told_bars(net, sound, score: PageScore, per_bar: int) -> tuple[np.ndarray, n
     without a sign only where the likeliest path without them explains clearly less, as in chapter 55b."""
     likely, bars = unet_scores(net, unit(sound), unit(bar_steps(score, per_bar))), len(score.bars)
     config = replace(PagePathConfig(), leave_penalty=10**6, tempo_penalty=1.0)  # nothing lies outside
-    worth, penalties = (
-        np.maximum(likely, np.float32(FLOOR)) - np.float32(FLOOR),
-        jump_penalties(bars, score.jumps, config),
-    )
+    worth = np.maximum(likely, np.float32(FLOOR)) - np.float32(FLOOR)
+    penalties = jump_penalties(bars, score.jumps, config)
     path_of = lambda some: bar_path(worth, (), per_bar, some, 1.0, config, score.begins)[:2]
-    wild, calm = path_of(penalties), path_of(np.where(allowed(bars, score.jumps), penalties, np.inf))
+    wild = path_of(penalties)
+    if not wild[1].any():
+        return wild
+    calm = path_of(np.where(allowed(bars, score.jumps), penalties, np.inf))
     heard, written = sound[:, FIRST_STEP : FIRST_STEP + N_STEPS] > ONSET_FROM, onsets_near(score, per_bar)
     kinds = [
         [explained_onsets(heard, written, path) for path, _ in (wild, calm)],
